@@ -1,0 +1,178 @@
+//! Builds libholdfast and runs its C tests.
+//!
+//!   zig build                         the library of this machine, to <prefix>/native/<name>/
+//!   zig build -Dlibrary=linux-arm64   another row of `targets`; -Dlibrary=all builds every row
+//!   zig build test                    csrc/tests/*_test.c, each linked with csrc/*.c and run
+//!
+//! scripts/build.ts calls this file with --prefix build and keeps Zig's caches in .zig-cache.
+
+const std = @import("std");
+const builtin = @import("builtin");
+
+/// The one place that pins the Zig version. std.Build changes with every release, so another
+/// version is refused here by name instead of failing somewhere below.
+const zig_version = std.mem.trim(u8, @embedFile(".zig-version"), " \r\n");
+
+comptime {
+    if (!std.mem.eql(u8, builtin.zig_version_string, zig_version))
+        @compileError("holdfast is built with Zig " ++ zig_version ++ " (.zig-version), this is " ++ builtin.zig_version_string);
+}
+
+const Target = struct {
+    /// `process.platform + "-" + process.arch` as Node spells them; the folder name under native/.
+    name: []const u8,
+    query: std.Target.Query,
+};
+
+/// A new target is one row.
+const targets = [_]Target{
+    .{ .name = "linux-x64", .query = linux(.x86_64, .gnu) },
+    .{ .name = "linux-arm64", .query = linux(.aarch64, .gnu) },
+};
+
+/// glibc 2.17 is the oldest that Zig ships headers for; nothing newer can then slip in by a header.
+fn linux(cpu: std.Target.Cpu.Arch, abi: std.Target.Abi) std.Target.Query {
+    return .{
+        .cpu_arch = cpu,
+        .os_tag = .linux,
+        .abi = abi,
+        .glibc_version = if (abi == .gnu) .{ .major = 2, .minor = 17, .patch = 0 } else null,
+    };
+}
+
+const c_flags = [_][]const u8{
+    "-std=c17",
+    "-D_GNU_SOURCE",
+    "-fvisibility=hidden",
+    "-Wall",
+    "-Wextra",
+    "-Wpedantic",
+    "-Wconversion",
+    "-Werror",
+};
+
+pub fn build(b: *std.Build) void {
+    const wanted = b.option(
+        []const u8,
+        "library",
+        "Library to build: host (default), all, or a name such as linux-arm64",
+    ) orelse "host";
+
+    const sources = list(b, "csrc", ".c");
+    var matched = false;
+    for (targets) |target| {
+        if (!isWanted(b, wanted, target)) continue;
+        matched = true;
+        const install = b.addInstallFile(
+            addLibrary(b, target, sources),
+            b.fmt("native/{s}/libholdfast.so", .{target.name}),
+        );
+        b.getInstallStep().dependOn(&install.step);
+    }
+    if (!matched)
+        b.getInstallStep().dependOn(&b.addFail(b.fmt("no library target is called '{s}'", .{wanted})).step);
+
+    addTests(b, sources);
+}
+
+fn isWanted(b: *std.Build, wanted: []const u8, target: Target) bool {
+    if (std.mem.eql(u8, wanted, "all")) return true;
+    if (std.mem.eql(u8, wanted, target.name)) return true;
+    const host = b.graph.host.result;
+    return std.mem.eql(u8, wanted, "host") and
+        target.query.cpu_arch == host.cpu.arch and target.query.os_tag == host.os.tag;
+}
+
+/// Compiles against glibc's headers, then links without any libc. The library so has no DT_NEEDED
+/// entry and no versioned symbol: mmap, fcntl, memcpy, __tls_get_addr and the others come from the
+/// process that loads it, and one file serves glibc and musl.
+fn addLibrary(b: *std.Build, target: Target, sources: []const []const u8) std.Build.LazyPath {
+    const resolved = b.resolveTargetQuery(target.query);
+    const library = b.addLibrary(.{
+        .name = "holdfast",
+        .linkage = .dynamic,
+        .use_llvm = true,
+        .use_lld = true,
+        .root_module = b.createModule(.{
+            .target = resolved,
+            .optimize = .fast,
+            .link_libc = false,
+            .strip = true,
+            .pic = true,
+        }),
+    });
+    library.linker_allow_shlib_undefined = true;
+    library.bundle_compiler_rt = false;
+    library.bundle_ubsan_rt = false;
+
+    // GCC and Clang may call libgcc's __aarch64_* helpers for atomics; there is no libgcc here.
+    const cpu_flags: []const []const u8 = if (resolved.result.cpu.arch == .aarch64) &.{"-mno-outline-atomics"} else &.{};
+    const flags = std.mem.concat(b.allocator, []const u8, &.{ &c_flags, &.{"-O2"}, cpu_flags }) catch @panic("OOM");
+
+    for (sources) |source| {
+        const object = b.addObject(.{
+            .name = std.fs.path.stem(source),
+            .root_module = b.createModule(.{
+                .target = resolved,
+                .optimize = .fast,
+                .link_libc = true, // for the headers only; an object links nothing
+                .strip = true,
+                .pic = true,
+                .sanitize_c = .off,
+                .stack_protector = false,
+                .unwind_tables = .none,
+            }),
+        });
+        object.root_module.addCSourceFile(.{ .file = b.path(source), .flags = flags });
+        // As a file, not with addObject: a linked Compile step would hand on its link_libc.
+        library.root_module.addObjectFile(object.getEmittedBin());
+    }
+    return library.getEmittedBin();
+}
+
+/// Test programs link the host's libc and run with undefined-behaviour checks.
+fn addTests(b: *std.Build, sources: []const []const u8) void {
+    const step = b.step("test", "Build and run csrc/tests/*_test.c");
+    const host = b.graph.host.result;
+    const target = b.resolveTargetQuery(linux(host.cpu.arch, if (host.abi.isMusl()) .musl else .gnu));
+
+    const module = b.createModule(.{ .target = target, .optimize = .safe, .link_libc = true, .sanitize_c = .full });
+    module.addCSourceFiles(.{ .files = sources, .flags = &c_flags });
+    const objects = b.addLibrary(.{ .name = "holdfast-test", .linkage = .static, .root_module = module });
+
+    for (list(b, "csrc/tests", "_test.c")) |source| {
+        const program = b.addExecutable(.{
+            .name = std.fs.path.stem(source),
+            .root_module = b.createModule(.{ .target = target, .optimize = .safe, .link_libc = true, .sanitize_c = .full }),
+        });
+        program.root_module.addCSourceFile(.{ .file = b.path(source), .flags = &c_flags });
+        program.root_module.linkLibrary(objects);
+        const run = b.addRunArtifact(program);
+        run.stdio = .inherit; // also means: run every time, and one after the other
+        step.dependOn(&run.step);
+    }
+}
+
+/// Paths of the files in `folder` whose names end in `suffix`, sorted: the link order must not
+/// depend on the file system.
+fn list(b: *std.Build, folder: []const u8, suffix: []const u8) []const []const u8 {
+    const io = b.graph.io;
+    b.dependOnDirectoryContents(b.path(folder)); // a new file reconfigures the build
+    var paths: std.ArrayList([]const u8) = .empty;
+    var dir = b.root.openDir(io, folder, .{ .iterate = true }) catch |err| switch (err) {
+        error.FileNotFound => return paths.items,
+        else => std.debug.panic("{s}: {t}", .{ folder, err }),
+    };
+    defer dir.close(io);
+    var entries = dir.iterate();
+    while (entries.next(io) catch |err| std.debug.panic("{s}: {t}", .{ folder, err })) |entry| {
+        if (entry.kind != .file or !std.mem.endsWith(u8, entry.name, suffix)) continue;
+        paths.append(b.allocator, b.fmt("{s}/{s}", .{ folder, entry.name })) catch @panic("OOM");
+    }
+    std.mem.sort([]const u8, paths.items, {}, struct {
+        fn lessThan(_: void, x: []const u8, y: []const u8) bool {
+            return std.mem.lessThan(u8, x, y);
+        }
+    }.lessThan);
+    return paths.items;
+}

@@ -1,0 +1,231 @@
+/**
+ * Builds the native library of this machine into build/native/<platform>-<arch>/, with Zig, or with
+ * the host's C compiler where Zig cannot be had. An up-to-date library is left alone.
+ */
+import { spawnSync } from "node:child_process";
+import { createHash } from "node:crypto";
+import { existsSync, globSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import path from "node:path";
+import { parseArgs } from "node:util";
+import { compileLibrary, type Compiler, compileTest, findCompiler } from "./cc.ts";
+import { hostName, root, zigVersion } from "./project.ts";
+import { findLocalZig, findZig, type NoZig, type Zig, zigBuild } from "./zig.ts";
+
+export interface BuildOptions {
+  /** Build even when the library is up to date. */
+  readonly force?: boolean;
+}
+
+export interface BuildResult {
+  readonly library: string;
+  readonly built: boolean;
+  /** One line: what was built by what, or that it was up to date. */
+  readonly message: string;
+}
+
+export interface CTestResult {
+  readonly ok: boolean;
+  readonly passed: number;
+  readonly failed: number;
+  readonly output: string;
+}
+
+/** Kept beside the library; says from what it was built. */
+interface Stamp {
+  readonly tool: "zig" | "cc";
+  readonly by: string;
+  readonly sources: string;
+  readonly library: string;
+}
+
+const outDir = path.join(root, "build", "native", hostName);
+const library = path.join(outDir, "libholdfast.so");
+const stampFile = path.join(outDir, "build.json");
+
+/** Throws an Error whose message says what to do when nothing can build the library. */
+export function build(options: BuildOptions = {}): BuildResult {
+  const sources = hashSources();
+  if (options.force !== true) {
+    const stamp = readStamp();
+    if (stamp !== undefined && stamp.sources === sources && isStillWanted(stamp)) {
+      return { library, built: false, message: `${show(library)} is up to date (${stamp.by})` };
+    }
+  }
+
+  const started = performance.now();
+  const tool = chooseTool();
+  // The library is built elsewhere and renamed into place: a process that loads it meanwhile, or a
+  // second build, never sees half of a file, and a library already loaded keeps its pages.
+  const temporary = path.join(root, "build", `.tmp-${process.pid}`);
+  mkdirSync(temporary, { recursive: true });
+  try {
+    const made = path.join(temporary, "native", hostName, "libholdfast.so");
+    mkdirSync(path.dirname(made), { recursive: true });
+    if ("exe" in tool) {
+      const result = zigBuild(tool, ["--prefix", temporary]);
+      if (!result.ok) throw new Error(`zig build failed\n${result.stderr.trim()}`);
+      if (!existsSync(made)) throw new Error(`build.zig has no target for ${hostName}`);
+    } else {
+      const messages = compileLibrary(tool.compiler, cSources(), made);
+      if (messages !== undefined) throw new Error(`${tool.compiler.command.join(" ")} failed\n${messages.trim()}`);
+    }
+    const by = "exe" in tool ? `Zig ${zigVersion}` : tool.compiler.version;
+    const stamp: Stamp = { tool: "exe" in tool ? "zig" : "cc", by, sources, library: hash(readFileSync(made)) };
+    mkdirSync(outDir, { recursive: true });
+    renameSync(made, library);
+    const stampMade = path.join(temporary, "build.json");
+    writeFileSync(stampMade, JSON.stringify(stamp, null, 2) + "\n");
+    renameSync(stampMade, stampFile);
+
+    const seconds = ((performance.now() - started) / 1000).toFixed(1);
+    const with_ = "exe" in tool ? `Zig ${zigVersion} from ${tool.origin}` : `${by} instead of Zig: ${tool.reason}`;
+    return { library, built: true, message: `built ${show(library)} in ${seconds} s with ${with_}` };
+  } finally {
+    rmSync(temporary, { recursive: true, force: true });
+  }
+}
+
+/** Builds and runs csrc/tests/*_test.c; each prints `N passed, M failed` and exits non-zero on a failure. */
+export function runCTests(): CTestResult {
+  const tool = chooseTool();
+  let ok: boolean;
+  let output: string;
+  if ("exe" in tool) {
+    const result = zigBuild(tool, ["test", "--summary", "none"]);
+    ok = result.ok;
+    output = result.stdout + result.stderr;
+  } else {
+    ({ ok, output } = runCTestsWith(tool.compiler));
+  }
+  let passed = 0;
+  let failed = 0;
+  for (const match of output.matchAll(/(\d+) passed, (\d+) failed/g)) {
+    passed += Number(match[1]);
+    failed += Number(match[2]);
+  }
+  return { ok, passed, failed, output };
+}
+
+function runCTestsWith(compiler: Compiler): { ok: boolean; output: string } {
+  const temporary = path.join(root, "build", `.tmp-${process.pid}`);
+  mkdirSync(temporary, { recursive: true });
+  try {
+    let ok = true;
+    let output = "";
+    for (const source of find("csrc/tests/*_test.c")) {
+      const program = path.join(temporary, path.basename(source, ".c"));
+      const messages = compileTest(compiler, [source, ...cSources()], program);
+      if (messages !== undefined) {
+        ok = false;
+        output += messages;
+        continue;
+      }
+      const result = spawnSync(program, { cwd: root, encoding: "utf8" });
+      output += result.stdout + result.stderr;
+      if (result.status === 0) continue;
+      ok = false;
+      output += `${source}: ${result.signal ?? `exit code ${result.status}`}\n`;
+    }
+    return { ok, output };
+  } finally {
+    rmSync(temporary, { recursive: true, force: true });
+  }
+}
+
+function chooseTool(): Zig | { readonly compiler: Compiler; readonly reason: string } {
+  const zig = findZig();
+  if ("exe" in zig) return zig;
+  const compiler = findCompiler();
+  if (compiler !== undefined) return { compiler, reason: zig.missing };
+  throw new Error(
+    `Nothing can build the native library.\n` +
+      `  Zig ${zigVersion}: ${zig.missing}\n` +
+      `  C compiler: ${process.env.CC ? `CC (${process.env.CC}) cannot be run` : "no cc, gcc or clang on PATH"}\n` +
+      `Set ZIG to a Zig ${zigVersion}, or install Python 3 with pip or a C compiler, and run this again.`,
+  );
+}
+
+/** A library of the C compiler is only kept while Zig is not at hand; nothing is downloaded to find out. */
+function isStillWanted(stamp: Stamp): boolean {
+  const noZig = process.env.HOLDFAST_NO_ZIG === "1";
+  if (stamp.tool === "zig") return !noZig;
+  const local: Zig | NoZig = findLocalZig();
+  return !("exe" in local);
+}
+
+function readStamp(): Stamp | undefined {
+  try {
+    const stamp = JSON.parse(readFileSync(stampFile, "utf8")) as Stamp;
+    return stamp.library === hash(readFileSync(library)) ? stamp : undefined;
+  } catch {
+    return undefined; // absent or damaged: build again
+  }
+}
+
+/** Everything the library's bytes depend on, except the compiler. */
+function hashSources(): string {
+  const sum = createHash("sha256");
+  for (const file of [".zig-version", "build.zig", "scripts/cc.ts", ...find("csrc/**/*.{c,h}")]) {
+    sum.update(`${file}\0`).update(readFileSync(path.join(root, file))).update("\0");
+  }
+  return sum.digest("hex");
+}
+
+function cSources(): string[] {
+  return find("csrc/*.c");
+}
+
+/** Sorted: neither the hash nor the link order may depend on the file system. */
+function find(pattern: string): string[] {
+  return globSync(pattern, { cwd: root }).sort();
+}
+
+function hash(bytes: Uint8Array): string {
+  return createHash("sha256").update(bytes).digest("hex");
+}
+
+function show(file: string): string {
+  return path.relative(root, file);
+}
+
+const help = `Usage: node scripts/build.ts [options]
+
+Builds ${show(library)}.
+
+  --force   build even when the library is up to date
+  --test    also build and run the C tests
+  --quiet   print nothing when the library is up to date
+  --help    print this text
+
+Environment: ZIG (path of a Zig ${zigVersion}), HOLDFAST_NO_ZIG=1 (use the C compiler), CC.
+`;
+
+function main(): number {
+  const { values } = parseArgs({
+    options: {
+      force: { type: "boolean", default: false },
+      test: { type: "boolean", default: false },
+      quiet: { type: "boolean", default: false },
+      help: { type: "boolean", short: "h", default: false },
+    },
+  });
+  if (values.help) {
+    process.stdout.write(help);
+    return 0;
+  }
+  const result = build({ force: values.force });
+  if (result.built || !values.quiet) console.log(result.message);
+  if (!values.test) return 0;
+  const tests = runCTests();
+  process.stdout.write(tests.output);
+  return tests.ok ? 0 : 1;
+}
+
+if (import.meta.main) {
+  try {
+    process.exitCode = main();
+  } catch (error) {
+    console.error(error instanceof Error ? error.message : error);
+    process.exitCode = 1;
+  }
+}
