@@ -1,0 +1,233 @@
+/*
+ * commit.c - the lock word and the commit cell: how a change of several words becomes one store.
+ *
+ * Invariants:
+ *   - Only the owner in the lock word writes cells and version. Who takes the lock from a dead owner finds the version that
+ *     the dead one published last, or the one before it; never a mixture.
+ *   - Cell `version & 1` is never written while it is current. A reader without the lock that sees the same version before
+ *     and after its copy has a whole cell.
+ */
+#include "internal.h"
+
+#include "guard.h"
+#include "wait.h"
+
+#include <limits.h>
+
+struct lock_words {
+  uint64_t owner;
+  uint32_t sleepers; /* 1 while someone may be asleep on the low half of `owner` */
+  uint32_t reserved;
+};
+
+struct cell {
+  uint64_t words[HF_CELL_WORDS];
+  uint64_t version;
+  uint32_t checksum;
+  uint32_t reserved;
+};
+
+struct cell_pair {
+  uint64_t version;
+  uint64_t reserved[15];
+  struct cell cells[2];
+};
+
+_Static_assert(sizeof(struct lock_words) == 16, "lock words");
+_Static_assert(offsetof(struct cell, version) == 112 && offsetof(struct cell, checksum) == 120, "cell");
+_Static_assert(sizeof(struct cell) == 128, "cell");
+_Static_assert(offsetof(struct cell_pair, cells) == 128 && sizeof(struct cell_pair) == HF_CELL_PAIR_BYTES, "cell pair");
+
+/* The spin before a lock is reported busy: longer than a critical section (some 100 ns), shorter than a context switch. */
+enum { SPIN_ROUNDS = 100, READ_ROUNDS = 1000 };
+
+static inline void pause_cpu(void) {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  __asm__ volatile("isb" ::: "memory");
+#endif
+}
+
+static uint32_t checksum_of(const uint64_t *words, uint32_t count, uint64_t version, uint32_t salt) {
+  uint32_t crc = hf_crc32c_update(salt, words, count * sizeof words[0]);
+  return hf_crc32c_update(crc, &version, sizeof version);
+}
+
+static double read_cell(struct cell_pair *pair, uint32_t count, uint32_t salt, double *values) {
+  for (int round = 0; round < READ_ROUNDS; round++) {
+    /* Pairs with the release store of publish(): the cell's words are those written before it. */
+    uint64_t version = __atomic_load_n(&pair->version, __ATOMIC_ACQUIRE);
+    const struct cell *cell = &pair->cells[version & 1];
+    uint64_t words[HF_CELL_WORDS];
+    for (uint32_t i = 0; i < count; i++) words[i] = __atomic_load_n(&cell->words[i], __ATOMIC_RELAXED);
+    uint64_t own = __atomic_load_n(&cell->version, __ATOMIC_RELAXED);
+    uint32_t checksum = __atomic_load_n(&cell->checksum, __ATOMIC_RELAXED);
+    /* The words above are read before the version is read again (Boehm, "Can seqlocks get along with programming language
+       memory models?", 2012). */
+    __atomic_thread_fence(__ATOMIC_ACQUIRE);
+    if (__atomic_load_n(&pair->version, __ATOMIC_RELAXED) != version) {
+      pause_cpu();
+      continue;
+    }
+    if (own != version || checksum != checksum_of(words, count, version, salt)) return HF_E_CORRUPT;
+    for (uint32_t i = 0; i < count; i++) {
+      if (words[i] > HF_MAX_SAFE_WORD) return HF_E_CORRUPT;
+      values[i] = (double)words[i];
+    }
+    return 0;
+  }
+  return -(double)EAGAIN;
+}
+
+static bool write_cell(struct cell *cell, uint32_t count, uint64_t version, uint32_t salt, const double *values) {
+  uint64_t words[HF_CELL_WORDS];
+  for (uint32_t i = 0; i < count; i++) {
+    if (!hf_whole(values[i], &words[i])) return false;
+  }
+  for (uint32_t i = 0; i < count; i++) __atomic_store_n(&cell->words[i], words[i], __ATOMIC_RELAXED);
+  __atomic_store_n(&cell->version, version, __ATOMIC_RELAXED);
+  __atomic_store_n(&cell->checksum, checksum_of(words, count, version, salt), __ATOMIC_RELAXED);
+  return true;
+}
+
+static double publish(struct cell_pair *pair, uint32_t count, uint32_t salt, const double *values) {
+  uint64_t next = __atomic_load_n(&pair->version, __ATOMIC_RELAXED) + 1;
+  /* A reader that is still at the cell being overwritten must see the version move first or its words whole: the fence
+     orders the version store of the commit before this one ahead of the stores below; it pairs with the reader's fence. */
+  __atomic_thread_fence(__ATOMIC_RELEASE);
+  if (!write_cell(&pair->cells[next & 1], count, next, salt, values)) return HF_E_INVAL;
+  /* THE commit. Pairs with the acquire load of read_cell(). */
+  __atomic_store_n(&pair->version, next, __ATOMIC_RELEASE);
+  return 0;
+}
+
+static double release_lock(struct lock_words *lock, uint64_t owner) {
+  /* Sequentially consistent, so that the load of `sleepers` is not taken before the lock is seen free: it pairs with
+     hf_lock_sleep(), which stores the flag and then looks at the owner again. */
+  if (!__atomic_compare_exchange_n(&lock->owner, &owner, 0, false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED)) return HF_E_OWNER;
+  if (__atomic_load_n(&lock->sleepers, __ATOMIC_SEQ_CST) != 0) {
+    __atomic_store_n(&lock->sleepers, 0, __ATOMIC_SEQ_CST);
+    (void)hf_futex_wake((uint32_t *)(void *)&lock->owner, INT_MAX);
+  }
+  return 0;
+}
+
+static bool take_lock(struct lock_words *lock, uint64_t owner) {
+  for (int round = 0; round < SPIN_ROUNDS; round++) {
+    uint64_t expected = 0;
+    /* Reading first keeps the line shared while another holds the lock. */
+    if (__atomic_load_n(&lock->owner, __ATOMIC_RELAXED) == 0 &&
+        __atomic_compare_exchange_n(&lock->owner, &expected, owner, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED)) {
+      return true;
+    }
+    pause_cpu();
+  }
+  return false;
+}
+
+static struct lock_words *lock_at(double address) { return (struct lock_words *)hf_pointer(address, 16); }
+
+static bool owner_word(double owner, uint64_t *out) { return hf_whole(owner, out) && *out != 0; }
+
+struct cell_arguments {
+  struct cell_pair *pair;
+  double *values;
+  uint32_t count;
+  uint32_t salt;
+};
+
+static bool cell_arguments(struct cell_arguments *out, double cells, double count, double salt, double values) {
+  out->pair = (struct cell_pair *)hf_pointer(cells, 128);
+  out->values = (double *)hf_pointer(values, sizeof(double));
+  return out->pair != NULL && out->values != NULL && hf_u32(count, &out->count) && out->count > 0 &&
+         out->count <= HF_CELL_WORDS && hf_u32(salt, &out->salt);
+}
+
+double hf_cell_read(double cells, double count, double salt, double values) {
+  struct cell_arguments given;
+  if (!cell_arguments(&given, cells, count, salt, values)) return HF_E_INVAL;
+  HF_GUARD_ENTER();
+  double result = read_cell(given.pair, given.count, given.salt, given.values);
+  HF_GUARD_LEAVE();
+  return result;
+}
+
+double hf_cell_init(double cells, double count, double salt, double values) {
+  struct cell_arguments given;
+  if (!cell_arguments(&given, cells, count, salt, values)) return HF_E_INVAL;
+  HF_GUARD_ENTER();
+  double result = 0;
+  for (uint64_t version = 1; version <= 2; version++) {
+    if (!write_cell(&given.pair->cells[version & 1], given.count, version, given.salt, given.values)) result = HF_E_INVAL;
+  }
+  if (result == 0) __atomic_store_n(&given.pair->version, 2, __ATOMIC_RELEASE);
+  HF_GUARD_LEAVE();
+  return result;
+}
+
+double hf_begin(double lock, double owner, double cells, double count, double salt, double values) {
+  struct cell_arguments given;
+  struct lock_words *word = lock_at(lock);
+  uint64_t self;
+  if (word == NULL || !owner_word(owner, &self) || !cell_arguments(&given, cells, count, salt, values)) return HF_E_INVAL;
+  HF_GUARD_ENTER();
+  double result = HF_E_BUSY;
+  if (take_lock(word, self)) {
+    result = read_cell(given.pair, given.count, given.salt, given.values);
+    if (result != 0) (void)release_lock(word, self);
+  }
+  HF_GUARD_LEAVE();
+  return result;
+}
+
+static double publish_as(double lock, double owner, double cells, double count, double salt, double values, bool unlock) {
+  struct cell_arguments given;
+  struct lock_words *word = lock_at(lock);
+  uint64_t self;
+  if (word == NULL || !owner_word(owner, &self) || !cell_arguments(&given, cells, count, salt, values)) return HF_E_INVAL;
+  HF_GUARD_ENTER();
+  double result = HF_E_OWNER;
+  if (__atomic_load_n(&word->owner, __ATOMIC_RELAXED) == self) {
+    result = publish(given.pair, given.count, given.salt, given.values);
+    if (result == 0 && unlock) result = release_lock(word, self);
+  }
+  HF_GUARD_LEAVE();
+  return result;
+}
+
+double hf_commit(double lock, double owner, double cells, double count, double salt, double values) {
+  return publish_as(lock, owner, cells, count, salt, values, true);
+}
+
+double hf_publish(double lock, double owner, double cells, double count, double salt, double values) {
+  return publish_as(lock, owner, cells, count, salt, values, false);
+}
+
+double hf_unlock(double lock, double owner) {
+  struct lock_words *word = lock_at(lock);
+  uint64_t self;
+  if (word == NULL || !owner_word(owner, &self)) return HF_E_INVAL;
+  HF_GUARD_ENTER();
+  double result = release_lock(word, self);
+  HF_GUARD_LEAVE();
+  return result;
+}
+
+double hf_lock_sleep(double lock, double owner, double timeout_ms) {
+  struct lock_words *word = lock_at(lock);
+  uint64_t holder;
+  uint32_t limit;
+  if (word == NULL || !owner_word(owner, &holder) || !hf_u32(timeout_ms, &limit)) return HF_E_INVAL;
+  HF_GUARD_ENTER();
+  double result = 0;
+  /* Pairs with release_lock(): either it sees the flag, or the load below sees the lock released. */
+  __atomic_store_n(&word->sleepers, 1, __ATOMIC_SEQ_CST);
+  if (__atomic_load_n(&word->owner, __ATOMIC_SEQ_CST) == holder) {
+    /* The low half of the owner word is the futex word; the kernel compares it once more before it sleeps. */
+    result = hf_futex_wait((uint32_t *)(void *)&word->owner, (uint32_t)holder, limit);
+    if (result == -(double)EAGAIN) result = 0;
+  }
+  HF_GUARD_LEAVE();
+  return result;
+}

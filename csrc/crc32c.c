@@ -1,0 +1,79 @@
+/* crc32c.c - CRC-32C by instruction where the CPU has one, in software elsewhere; chosen at run time. */
+#include "internal.h"
+
+#include "guard.h"
+
+#include <string.h>
+
+#if defined(__x86_64__)
+#include <cpuid.h>
+#include <nmmintrin.h>
+#define HF_CRC_TARGET __attribute__((target("sse4.2,crc32")))
+#define HF_CRC_8(crc, value) ((uint32_t)_mm_crc32_u64((crc), (value)))
+#define HF_CRC_1(crc, value) _mm_crc32_u8((crc), (value))
+static bool has_instruction(void) {
+  /* Not __builtin_cpu_supports: that needs the compiler's own runtime library, and we link none. */
+  unsigned a, b, c, d;
+  return __get_cpuid(1, &a, &b, &c, &d) != 0 && (c & bit_SSE4_2) != 0;
+}
+#elif defined(__aarch64__) && defined(__linux__)
+#include <arm_acle.h>
+#include <sys/auxv.h>
+#define HF_CRC_TARGET __attribute__((target("crc")))
+#define HF_CRC_8(crc, value) __crc32cd((crc), (value))
+#define HF_CRC_1(crc, value) __crc32cb((crc), (value))
+static bool has_instruction(void) { return (getauxval(AT_HWCAP) & (1ul << 7)) != 0; /* HWCAP_CRC32 */ }
+#endif
+
+#if defined(HF_CRC_TARGET)
+HF_CRC_TARGET static uint32_t update_by_instruction(uint32_t crc, const unsigned char *data, size_t length) {
+  while (length >= 8) {
+    uint64_t word;
+    memcpy(&word, data, 8);
+    crc = HF_CRC_8(crc, word);
+    data += 8;
+    length -= 8;
+  }
+  while (length > 0) {
+    crc = HF_CRC_1(crc, *data);
+    data++;
+    length--;
+  }
+  return crc;
+}
+#endif
+
+/* Eight shifts a byte. A table would be faster, but the only CPUs that come here are x86-64 from before 2009. */
+static uint32_t update_by_shifts(uint32_t crc, const unsigned char *data, size_t length) {
+  for (size_t i = 0; i < length; i++) {
+    crc ^= data[i];
+    for (int bit = 0; bit < 8; bit++) crc = (crc >> 1) ^ (0x82f63b78u & (0u - (crc & 1u)));
+  }
+  return crc;
+}
+
+uint32_t hf_crc32c_update(uint32_t seed, const void *data, size_t length) {
+  uint32_t crc = ~seed;
+#if defined(HF_CRC_TARGET)
+  /* 0 unknown, 1 no, 2 yes: a cache of what the CPU says, the same whoever writes it. */
+  static int available;
+  int known = __atomic_load_n(&available, __ATOMIC_RELAXED);
+  if (known == 0) {
+    known = has_instruction() ? 2 : 1;
+    __atomic_store_n(&available, known, __ATOMIC_RELAXED);
+  }
+  if (known == 2) return ~update_by_instruction(crc, (const unsigned char *)data, length);
+#endif
+  return ~update_by_shifts(crc, (const unsigned char *)data, length);
+}
+
+double hf_crc32c(double seed, double address, double length) {
+  uint32_t start;
+  size_t bytes;
+  const void *data = hf_pointer(address, 1);
+  if (!hf_u32(seed, &start) || data == NULL || !hf_size(length, &bytes)) return HF_E_INVAL;
+  HF_GUARD_ENTER();
+  uint32_t crc = hf_crc32c_update(start, data, bytes);
+  HF_GUARD_LEAVE();
+  return (double)crc;
+}

@@ -1,0 +1,259 @@
+/*
+ * holdfast.h - the contract of the native library: every exported function, and the rules they share.
+ *
+ * What crosses the boundary. All three runtimes have one call shape that is fast: doubles in, a double out. So every
+ * number is a `double` that holds an integer, addresses too: user-space addresses end below 2^47 on x86-64 (2^56 with
+ * five-level paging, which Linux gives only on request), so a double holds them exactly. The only other argument type is
+ * a `void *` to memory of the runtime's own heap, alive for the call. C checks each argument again: a NaN, a fraction, a
+ * negative or too large number is HF_EINVAL, never a wrapped integer.
+ *
+ * What comes back. A value >= 0 is the result. A value in -4095..-1 is a negated errno, taken at once, so that nobody reads
+ * `errno` later on another thread. Own codes lie at HF_E_BASE and below. The functions whose result can be any 64-bit
+ * value (the number form of the atomics) say failure with a value below -2^53, which no result can have.
+ *
+ * What is shared. The library keeps one piece of process-wide state, the SIGBUS handler that hf_guard_install() puts in
+ * place, and one piece of per-thread state, the jump buffer of the guarded copy that is under way. Everything else is in
+ * the memory that the caller passes.
+ *
+ * Ordering. Atomic operations are sequentially consistent unless their name says release or acquire. They work between
+ * processes because they act on the one physical page that the processes map (C17 7.17.5, lock-free and address-free).
+ */
+#ifndef HOLDFAST_H
+#define HOLDFAST_H
+
+#include <stdint.h>
+
+#if defined(_WIN32)
+#define HF_EXPORT __declspec(dllexport)
+#else
+#define HF_EXPORT __attribute__((visibility("default")))
+#endif
+
+/* Raised by one whenever a function's meaning or signature changes; lib/native/symbols.ts holds the same number. */
+#define HF_ABI_VERSION 1
+
+/* Own result codes. They stand clear of every errno, and below -2^53 so that the atomics can use them too. */
+#define HF_E_BASE (-9223372036854775808.0) /* -2^63 */
+#define HF_E_INVAL HF_E_BASE                          /* an argument is no integer, out of range or misaligned */
+#define HF_E_UNSAFE (HF_E_BASE * 2)                   /* the cell holds a value beyond +-(2^53 - 1); nothing was changed */
+#define HF_E_CORRUPT (HF_E_BASE * 4)                  /* a checksum or a length does not hold */
+#define HF_E_BUSY (HF_E_BASE * 8)                     /* the lock word is another owner's */
+#define HF_E_OWNER (HF_E_BASE * 16)                   /* the lock word is not the caller's: nothing was published */
+#define HF_E_FAULT (HF_E_BASE * 32)                   /* the page is gone: the file was cut short under the mapping */
+#define HF_E_UNSUPPORTED (HF_E_BASE * 64)             /* this platform has no such call */
+
+/* ---- library ------------------------------------------------------------------------------------------------------- */
+
+/* HF_ABI_VERSION of the library that was loaded. */
+HF_EXPORT double hf_abi_version(void);
+
+/* Size of a page in bytes (sysconf(3), _SC_PAGESIZE). */
+HF_EXPORT double hf_page_size(void);
+
+/* Address of `buffer`, which the caller keeps alive and unmoved for as long as it uses the address. 0 for NULL. */
+HF_EXPORT double hf_address_of(const void *buffer);
+
+/*
+ * Milliseconds since the machine started, sleep included (clock_gettime(2), CLOCK_BOOTTIME): the same clock in every process,
+ * which no change of the date moves.
+ */
+HF_EXPORT double hf_clock_ms(void);
+
+/* Id of the calling thread (gettid(2)). */
+HF_EXPORT double hf_thread_id(void);
+
+/* Inode number of the caller's PID namespace (namespaces(7)): process and thread ids mean nothing across namespaces. */
+HF_EXPORT double hf_pid_namespace(void);
+
+/*
+ * 1 if thread `thread` of process `process` exists, 0 if not (tgkill(2) with signal 0). An id that was used again counts as
+ * alive. Only meaningful for ids of the caller's own PID namespace.
+ */
+HF_EXPORT double hf_thread_alive(double process, double thread);
+
+/* ---- map: files and memory (map.c) --------------------------------------------------------------------------------- */
+
+#define HF_MAP_WRITE 1u     /* PROT_WRITE as well as PROT_READ */
+#define HF_MAP_PRIVATE 2u   /* MAP_PRIVATE and MAP_NORESERVE: writes are copied and never reach the file */
+#define HF_MAP_ANONYMOUS 4u /* zeroed memory without a file; `fd` must be -1 and `offset` 0 */
+
+/*
+ * Maps `length` > 0 bytes of `fd` from `offset`, a multiple of the page size (mmap(2)). The mapping outlives the descriptor.
+ * Returns its address or -errno. The caller sees to it that the file is at least that long: pages beyond its end fault.
+ */
+HF_EXPORT double hf_map(double fd, double offset, double length, double flags);
+
+/* Removes the mapping of `length` bytes at `address` (munmap(2)). 0 or -errno. */
+HF_EXPORT double hf_unmap(double address, double length);
+
+/*
+ * Reserves `length` bytes of storage for `fd` from `offset` on and extends the file to hold them (fallocate(2)), so that
+ * a later store into a mapping can't fail for want of space. Bytes that were there keep their values, new ones are zero.
+ * 0 or -errno. After a failure the file may be longer than before, by zeros: the caller cuts it back.
+ */
+HF_EXPORT double hf_reserve(double fd, double offset, double length);
+
+/* ---- sync (sync.c) ------------------------------------------------------------------------------------------------- */
+
+/*
+ * Starts (`wait` 0, MS_ASYNC) or completes (`wait` 1, MS_SYNC) the write of the pages at `address`, a multiple of the page
+ * size, to storage (msync(2)). Only the completed form is durability: on Linux MS_ASYNC does nothing. 0 or -errno.
+ */
+HF_EXPORT double hf_sync(double address, double length, double wait);
+
+/* ---- atomic (atomic.c): signed 64-bit cells at 8-byte aligned addresses ---------------------------------------------- */
+
+/*
+ * The number form. Operands are integers within +-(2^53 - 1). Arithmetic wraps at 64 bits. Each returns the old value
+ * (load: the value; store: the value stored). HF_E_UNSAFE where the cell's value before the operation is no safe integer:
+ * the cell is then unchanged. HF_E_INVAL for a null or misaligned address or an operand that is no safe integer.
+ * `unused` keeps hf_load64 on the fast path of Node, which wants two arguments.
+ */
+HF_EXPORT double hf_load64(double address, double unused);
+HF_EXPORT double hf_store64(double address, double value);
+HF_EXPORT double hf_add64(double address, double operand);
+HF_EXPORT double hf_sub64(double address, double operand);
+HF_EXPORT double hf_and64(double address, double operand);
+HF_EXPORT double hf_or64(double address, double operand);
+HF_EXPORT double hf_xor64(double address, double operand);
+HF_EXPORT double hf_exchange64(double address, double operand);
+/* Strong compare-exchange; returns the value found: `replacement` was stored if and only if that equals `expected`. */
+HF_EXPORT double hf_cas64(double address, double expected, double replacement);
+
+/* Store with release ordering: what this thread wrote before is visible to whoever loads the value with acquire. */
+HF_EXPORT double hf_store64_release(double address, double value);
+
+/*
+ * The exact form, for all 2^64 values: operands are read from the int64_t words at `words` (8-byte aligned memory of the
+ * caller's own, not shared), and the old value is written to words[0]. 0, or HF_E_INVAL.
+ */
+HF_EXPORT double hf_load64_exact(double address, double words);
+HF_EXPORT double hf_store64_exact(double address, double words);
+HF_EXPORT double hf_add64_exact(double address, double words);
+HF_EXPORT double hf_sub64_exact(double address, double words);
+HF_EXPORT double hf_and64_exact(double address, double words);
+HF_EXPORT double hf_or64_exact(double address, double words);
+HF_EXPORT double hf_xor64_exact(double address, double words);
+HF_EXPORT double hf_exchange64_exact(double address, double words);
+/* words[0] expected, words[1] replacement; the value found goes to words[0]. */
+HF_EXPORT double hf_cas64_exact(double address, double words);
+
+/* ---- guard (guard.c): memory whose file another process may cut short ------------------------------------------------ */
+
+/*
+ * Puts the SIGBUS handler in place, once per process; a fault that no guarded function of this library is in the middle of
+ * goes on to the handler that was there before. 0 or -errno.
+ */
+HF_EXPORT double hf_guard_install(void);
+
+/*
+ * Copies `length` bytes between mapped memory and a buffer of the runtime. HF_E_FAULT if a page of the mapping is gone: part
+ * of the copy may have been done. The ranges must not overlap.
+ */
+HF_EXPORT double hf_copy_out(void *target, double target_offset, double source, double length);
+HF_EXPORT double hf_copy_in(double target, const void *source, double source_offset, double length);
+
+/* ---- crc32c (crc32c.c) --------------------------------------------------------------------------------------------- */
+
+/*
+ * CRC-32C (Castagnoli, RFC 3720 appendix B.4) of `length` bytes at `address`, continuing from `seed` (0 to start; the result
+ * of the bytes before to go on). With the CPU's instruction where it has one, in software otherwise. HF_E_FAULT if a page is
+ * gone.
+ */
+HF_EXPORT double hf_crc32c(double seed, double address, double length);
+
+/* ---- lock (lock.c): advisory locks that the kernel releases when their holder dies ------------------------------------ */
+
+#define HF_LOCK_NONE 0u
+#define HF_LOCK_SHARED 1u
+#define HF_LOCK_EXCLUSIVE 2u
+
+/*
+ * Takes, changes or drops an open-file-description lock on `length` bytes of `fd` from `offset` (fcntl(2), F_OFD_SETLK)
+ * without waiting. 0; -EAGAIN where another open file description holds it; other -errno.
+ */
+HF_EXPORT double hf_lock_range(double fd, double offset, double length, double kind);
+
+/*
+ * 1 if another open file description than that of `fd` holds a lock on the range, 0 if not (F_OFD_GETLK). -errno.
+ */
+HF_EXPORT double hf_lock_probe(double fd, double offset, double length);
+
+/* ---- wait (wait.c): sleeping on a 32-bit word ------------------------------------------------------------------------ */
+
+/*
+ * Sleeps while the 32-bit word at `address` (4-byte aligned, shared between processes) equals `expected`, for at most
+ * `timeout_ms` milliseconds (futex(2), FUTEX_WAIT_BITSET, monotonic clock). 0 when woken, -EAGAIN when the word differs at
+ * once, -ETIMEDOUT. Blocks the calling thread.
+ */
+HF_EXPORT double hf_wait32(double address, double expected, double timeout_ms);
+
+/* Wakes up to `count` sleepers of the word; returns how many there were. */
+HF_EXPORT double hf_wake32(double address, double count);
+
+/* ---- commit (commit.c): a lock word and a checksummed double cell ------------------------------------------------------ */
+
+/*
+ * A lock is two words at a 16-byte aligned address: u64 owner (0 = free), u32 sleepers flag. A commit cell pair is, at a
+ * 128-byte aligned address: u64 version, then at +128 and +256 the two cells of 128 bytes: up to HF_CELL_WORDS u64 words at
+ * +0, u64 version at +112, u32 CRC-32C at +120 over those `count` words and the version, seeded with `salt`. The version
+ * word's lowest bit selects the cell. A commit fills the other cell and then stores the next version with release
+ * ordering: that one store is the publication, and a writer that dies before it has changed nothing.
+ *
+ * Words are passed as `count` doubles at `values` (the caller's own memory), each a safe integer >= 0.
+ */
+#define HF_CELL_WORDS 14u
+#define HF_CELL_PAIR_BYTES 384u
+
+/* Reads the current cell without the lock. HF_E_CORRUPT if its checksum does not hold; -EAGAIN if writers never paused. */
+HF_EXPORT double hf_cell_read(double cells, double count, double salt, double values);
+
+/* Writes both cells and version 2: only for a file that nobody else can see yet. */
+HF_EXPORT double hf_cell_init(double cells, double count, double salt, double values);
+
+/*
+ * Takes the lock for `owner` > 0 and reads the cell. 0; HF_E_BUSY when it stayed another's for a short spin; HF_E_CORRUPT
+ * (the lock is not held then).
+ */
+HF_EXPORT double hf_begin(double lock, double owner, double cells, double count, double salt, double values);
+
+/* Publishes `values` as the next cell, then releases the lock as hf_unlock does. HF_E_OWNER if the lock is not `owner`'s. */
+HF_EXPORT double hf_commit(double lock, double owner, double cells, double count, double salt, double values);
+
+/* Publishes like hf_commit and keeps the lock. */
+HF_EXPORT double hf_publish(double lock, double owner, double cells, double count, double salt, double values);
+
+/* Releases the lock and wakes its sleepers, if it says that there are any. HF_E_OWNER if it is not `owner`'s. */
+HF_EXPORT double hf_unlock(double lock, double owner);
+
+/*
+ * Marks the lock as having sleepers and sleeps until it is released or `timeout_ms` is over, if it still is `owner`'s. 0
+ * when there is a reason to try again, -ETIMEDOUT.
+ */
+HF_EXPORT double hf_lock_sleep(double lock, double owner, double timeout_ms);
+
+/* ---- record (record.c): checksummed copies in and out of a segment ---------------------------------------------------- */
+
+/*
+ * A record starts with u32 CRC-32C of everything behind it, seeded with `salt` and its position, and u32 total length, a
+ * multiple of 8 and at least HF_RECORD_MIN. What lies behind is the caller's.
+ */
+#define HF_RECORD_MIN 16u
+
+/* Copies the record of `length` bytes at `source` to `target` and sets its checksum there. 0, HF_E_INVAL, HF_E_FAULT. */
+HF_EXPORT double hf_record_write(double target, double source, double length, double salt, double position);
+
+/*
+ * Copies the record at `source` to `target` and checks it there. Returns its length: greater than `capacity` if it did not
+ * fit, nothing was copied then. HF_E_CORRUPT if length or checksum do not hold; a record never reaches beyond `limit` bytes.
+ */
+HF_EXPORT double hf_record_read(double target, double capacity, double source, double limit, double salt, double position);
+
+/*
+ * Loads `count` u64 words from `address`, or stores them so that words[0] comes last and with release ordering. Each is
+ * an integer in 0..2^53-1; HF_E_CORRUPT where a word read is larger.
+ */
+HF_EXPORT double hf_words_load(double address, double count, double values);
+HF_EXPORT double hf_words_store(double address, double count, double values);
+
+#endif

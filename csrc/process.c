@@ -1,0 +1,61 @@
+/* process.c - the library itself, and who is who: version, addresses, threads. */
+#include "internal.h"
+
+#include <signal.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+double hf_abi_version(void) { return HF_ABI_VERSION; }
+
+double hf_address_of(const void *buffer) { return (double)(uintptr_t)buffer; }
+
+#if !defined(CLOCK_BOOTTIME)
+#define CLOCK_BOOTTIME CLOCK_MONOTONIC /* elsewhere it counts sleep already (macOS), or there is nothing better */
+#endif
+
+double hf_clock_ms(void) {
+  struct timespec now;
+  if (clock_gettime(CLOCK_BOOTTIME, &now) != 0) return hf_errno();
+  return (double)now.tv_sec * 1000 + (double)(now.tv_nsec / 1000000);
+}
+
+#if defined(__linux__)
+
+double hf_thread_id(void) { return (double)syscall(SYS_gettid); }
+
+double hf_pid_namespace(void) {
+  /* The link reads "pid:[4026531836]". */
+  char text[64];
+  ssize_t length = readlink("/proc/self/ns/pid", text, sizeof text - 1);
+  if (length < 0) return hf_errno();
+  double number = 0;
+  bool any = false;
+  for (ssize_t i = 0; i < length; i++) {
+    if (text[i] < '0' || text[i] > '9') continue;
+    number = number * 10 + (text[i] - '0');
+    any = true;
+  }
+  return any ? number : -(double)ENOENT;
+}
+
+double hf_thread_alive(double process, double thread) {
+  int pid, tid;
+  if (!hf_int(process, &pid) || !hf_int(thread, &tid) || pid <= 0 || tid <= 0) return HF_E_INVAL;
+  if (syscall(SYS_tgkill, (long)pid, (long)tid, 0L) == 0) return 1;
+  return errno == ESRCH ? 0 : 1; /* EPERM: it exists, it is only not ours to signal */
+}
+
+#else
+
+double hf_thread_id(void) { return HF_E_UNSUPPORTED; }
+
+double hf_pid_namespace(void) { return HF_E_UNSUPPORTED; }
+
+double hf_thread_alive(double process, double thread) {
+  (void)process;
+  (void)thread;
+  return HF_E_UNSUPPORTED;
+}
+
+#endif
