@@ -1,0 +1,400 @@
+/**
+ * Persistent counters that any number of processes change at once.
+ *
+ * @module
+ */
+import * as fs from "node:fs";
+import { Int64Atomics } from "./atomics.ts";
+import { checkInteger, checkOptions, checkPath, integer, oneOf, type OptionCheck } from "./checks.ts";
+import { check, closedError, errno, invalidType, MapError, outOfRange, rangeError, readOnlyError } from "./errors.ts";
+import { createWhole, Descriptor, fileSystem, openRegular, readUpTo, reserve, writeFully } from "./files.ts";
+import {
+  COUNT_OFFSET,
+  decodeName,
+  encodeName,
+  ENTRIES_OFFSET,
+  ENTRY_BYTES,
+  fileBytes,
+  MAX_COUNT,
+  MAX_NAME_BYTES,
+  NAME_OFFSET,
+  valueOffset,
+} from "./layout/counters.ts";
+import { encodeHeader, readHeader } from "./layout/header.ts";
+import { native, sleep } from "./native/native.ts";
+import { lockKinds, mapFlags } from "./native/symbols.ts";
+import { Region } from "./region.ts";
+import { randomBytes } from "node:crypto";
+
+/** Options of {@linkcode Counters.open}. */
+export interface CountersOptions {
+  /** How many counters there shall be; more than the file has adds them at the end. Default: one for each name. */
+  count?: number;
+  /** Names of the first counters: up to 255 bytes of UTF-8 each, all different. */
+  names?: readonly string[];
+  /** "rw" (the default) or "r". */
+  mode?: "r" | "rw";
+  /** Access bits of a new file, before the umask. Default 0o600. */
+  permissions?: number;
+}
+
+/** A counter: its index, or its name. */
+export type CounterKey = number | string;
+
+const encoder = new TextEncoder();
+
+const names: OptionCheck<readonly string[]> = (option, value) => {
+  if (!Array.isArray(value)) throw invalidType(option, "an array of strings", value);
+  const seen = new Set<string>();
+  value.forEach((name: unknown, i) => {
+    if (typeof name !== "string") throw invalidType(`${option}[${i}]`, "a string", name);
+    if (name === "" || !name.isWellFormed() || encoder.encode(name).byteLength > MAX_NAME_BYTES) {
+      throw outOfRange(`${option}[${i}]`, `well-formed text of 1 to ${MAX_NAME_BYTES} bytes in UTF-8`, name);
+    }
+    if (seen.has(name)) throw outOfRange(`${option}[${i}]`, "a name that is not in the list yet", name);
+    seen.add(name);
+  });
+  return value as string[];
+};
+
+const OPEN_OPTIONS = {
+  count: integer(1, MAX_COUNT),
+  names,
+  mode: oneOf("r", "rw"),
+  permissions: integer(0, 0o7777),
+};
+
+const LOCK_TIMEOUT_MS = 10_000;
+
+/**
+ * 64-bit counters in a file, by index or by name. Each lies on a cache line of its own, so that processes that count
+ * different things do not slow each other. Every change is one atomic operation on shared memory: it is visible to all
+ * processes at once, none is lost when a process is killed, and it reaches storage when the kernel writes it back.
+ *
+ * Passing a `number` gives a `number`, passing a `bigint` gives a `bigint`; see {@linkcode Int64Atomics} for the range.
+ *
+ * @example
+ * ```ts
+ * import { Counters } from "holdfast";
+ * using counters = Counters.open("/tmp/example.counters", { names: ["requests", "errors"] });
+ * counters.add("requests");
+ * counters.get("requests"); // 1
+ * ```
+ */
+export class Counters implements Disposable {
+  /** The file's path as given. */
+  readonly path: string;
+  readonly #file: Descriptor;
+  readonly #writable: boolean;
+  #region: Region;
+  #cells: Int64Atomics;
+  #count = 0;
+  readonly #names: (string | undefined)[] = [];
+  readonly #indexes = new Map<string, number>();
+
+  private constructor(path: string, file: Descriptor, writable: boolean) {
+    this.path = path;
+    this.#file = file;
+    this.#writable = writable;
+    this.#region = this.#map(ENTRIES_OFFSET);
+    this.#cells = new Int64Atomics(this.#region);
+    this.#refresh();
+  }
+
+  /**
+   * Opens the counters at `path`; in mode "rw" a missing file is created with `count` counters or one for each of `names`.
+   *
+   * An existing file keeps its counters. Asking for more, by `count` or by names beyond the ones that it has, adds them, also
+   * while other processes count. Asking for fewer, or for other names, is a `RangeError`.
+   *
+   * Errors: `MapError` `ENOENT` for a missing file without `count` and `names` or in mode "r"; `ERR_NOT_HOLDFAST`,
+   * `ERR_VERSION`, `ERR_KIND`, `ERR_CORRUPT` for a file that is not one of counters, which is left as it is; system errors.
+   */
+  static open(path: string | URL, options?: CountersOptions): Counters {
+    const file = checkPath("path", path);
+    const given = checkOptions("Counters.open()", options, OPEN_OPTIONS);
+    const { mode = "rw", permissions = 0o600 } = given;
+    const wantedNames = given.names ?? [];
+    const wanted = given.count ?? wantedNames.length;
+    if (wanted < wantedNames.length) throw rangeError(`"count" ${wanted} is less than the ${wantedNames.length} names`);
+    native();
+    const opened = openOrCreate(file, mode, wanted, wantedNames, permissions);
+    const descriptor = new Descriptor(opened);
+    let counters: Counters | undefined;
+    try {
+      readHeader(opened, "counters", file);
+      counters = new Counters(file, descriptor, mode === "rw");
+      if (wanted > 0) counters.#require(wanted, wantedNames);
+      return counters;
+    } catch (error) {
+      if (counters === undefined) descriptor.close();
+      else counters.close();
+      throw error;
+    }
+  }
+
+  /** How many counters there are. */
+  get count(): number {
+    this.#refresh();
+    return this.#count;
+  }
+
+  /** The counters' names by index; undefined for one without. */
+  get names(): readonly (string | undefined)[] {
+    this.#refresh();
+    return [...this.#names];
+  }
+
+  /** Adds `delta`; returns the old value. */
+  add(counter: CounterKey, delta?: number): number;
+  add(counter: CounterKey, delta: bigint): bigint;
+  add(counter: CounterKey, delta: number | bigint = 1): number | bigint {
+    return this.#cells.add(this.#offset(counter), delta as number);
+  }
+
+  /** Subtracts `delta`; returns the old value. */
+  sub(counter: CounterKey, delta?: number): number;
+  sub(counter: CounterKey, delta: bigint): bigint;
+  sub(counter: CounterKey, delta: number | bigint = 1): number | bigint {
+    return this.#cells.sub(this.#offset(counter), delta as number);
+  }
+
+  /** Sets the value; returns the old value. */
+  set(counter: CounterKey, value: number): number;
+  set(counter: CounterKey, value: bigint): bigint;
+  set(counter: CounterKey, value: number | bigint): number | bigint {
+    return this.#cells.exchange(this.#offset(counter), value as number);
+  }
+
+  /** Sets the value; returns the old value. The same as {@linkcode set}. */
+  exchange(counter: CounterKey, value: number): number;
+  exchange(counter: CounterKey, value: bigint): bigint;
+  exchange(counter: CounterKey, value: number | bigint): number | bigint {
+    return this.#cells.exchange(this.#offset(counter), value as number);
+  }
+
+  /** Sets `replacement` if the value is `expected`; returns the value found. */
+  compareExchange(counter: CounterKey, expected: number, replacement: number): number;
+  compareExchange(counter: CounterKey, expected: bigint, replacement: bigint): bigint;
+  compareExchange(counter: CounterKey, expected: number | bigint, replacement: number | bigint): number | bigint {
+    return this.#cells.compareExchange(this.#offset(counter), expected as number, replacement as number);
+  }
+
+  /** Bitwise and; returns the old value. */
+  and(counter: CounterKey, operand: number): number;
+  and(counter: CounterKey, operand: bigint): bigint;
+  and(counter: CounterKey, operand: number | bigint): number | bigint {
+    return this.#cells.and(this.#offset(counter), operand as number);
+  }
+
+  /** Bitwise or; returns the old value. */
+  or(counter: CounterKey, operand: number): number;
+  or(counter: CounterKey, operand: bigint): bigint;
+  or(counter: CounterKey, operand: number | bigint): number | bigint {
+    return this.#cells.or(this.#offset(counter), operand as number);
+  }
+
+  /** Bitwise exclusive or; returns the old value. */
+  xor(counter: CounterKey, operand: number): number;
+  xor(counter: CounterKey, operand: bigint): bigint;
+  xor(counter: CounterKey, operand: number | bigint): number | bigint {
+    return this.#cells.xor(this.#offset(counter), operand as number);
+  }
+
+  /** The value. `RangeError` if it is no safe integer. */
+  get(counter: CounterKey): number {
+    return this.#cells.load(this.#offset(counter));
+  }
+
+  /** The value, all 64 bits. */
+  getBigInt(counter: CounterKey): bigint {
+    return this.#cells.loadBigInt(this.#offset(counter));
+  }
+
+  /** Each counter's name (its index where it has none) and value, in the order of the indexes. */
+  *entries(): IterableIterator<[counter: CounterKey, value: number]> {
+    const count = this.count;
+    for (let i = 0; i < count; i++) yield [this.#names[i] ?? i, this.get(i)];
+  }
+
+  /**
+   * All values by name (by index where there is none). Each value is read atomically, one after the other: counters that other
+   * processes change meanwhile are not of one moment.
+   */
+  snapshot(): Record<CounterKey, number> {
+    return Object.fromEntries(this.entries());
+  }
+
+  /**
+   * The indexes of the counters called `wanted`; those that do not exist yet are added, by whichever process is first. No other
+   * process's counting is disturbed. `ERR_READ_ONLY` in mode "r".
+   */
+  declare(...wanted: string[]): number[] {
+    names("names", wanted);
+    this.#refresh();
+    if (wanted.some((name) => !this.#indexes.has(name))) {
+      this.#locked(() => {
+        const missing = wanted.filter((name) => !this.#indexes.has(name));
+        this.#append(missing.map((name) => name));
+      });
+    }
+    return wanted.map((name) => this.#indexes.get(name) as number);
+  }
+
+  /** Whether `close()` was called. */
+  get closed(): boolean {
+    return this.#file.fd < 0;
+  }
+
+  /** Ends the use of the counters. Closing again does nothing. */
+  close(): void {
+    this.#region.release();
+    this.#file.close();
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+
+  #map(byteLength: number): Region {
+    const flags = this.#writable ? mapFlags.WRITE : 0;
+    const { fd } = this.#file;
+    return new Region({ fd, offset: 0, byteLength, flags, writable: this.#writable, what: "counters", path: this.path });
+  }
+
+  #offset(counter: CounterKey): number {
+    if (typeof counter === "number" && counter >= 0 && counter < this.#count && Number.isInteger(counter)) return valueOffset(counter);
+    return valueOffset(this.#find(counter));
+  }
+
+  /** The index of a counter that is given by name, or that may have been added since the last look. */
+  #find(counter: CounterKey): number {
+    if (typeof counter === "string") {
+      const known = this.#indexes.get(counter);
+      if (known !== undefined) return known;
+      this.#refresh();
+      const index = this.#indexes.get(counter);
+      if (index !== undefined) return index;
+      const list = [...this.#indexes.keys()].slice(0, 20).map((name) => JSON.stringify(name));
+      throw outOfRange("counter", list.length === 0 ? "an index: no counter has a name" : `one of ${list.join(", ")}`, counter);
+    }
+    if (typeof counter !== "number") throw invalidType("counter", "an index or a name", counter);
+    this.#refresh();
+    return checkInteger("counter", counter, 0, this.#count - 1);
+  }
+
+  /** Takes in the counters that the file has by now. */
+  #refresh(): void {
+    if (this.closed) throw closedError("counters", this.path);
+    // Pairs with the release store of #append(): the entries below the count are whole.
+    const count = this.#cells.load(COUNT_OFFSET);
+    if (count === this.#count) return;
+    const fd = this.#file.fd;
+    const size = fileSystem(this.path, () => fs.fstatSync(fd)).size;
+    if (count < this.#count || count > MAX_COUNT || size < fileBytes(count)) {
+      throw new MapError("ERR_CORRUPT", `'${this.path}' says that it has ${count} counters, but has ${size} bytes`, { path: this.path });
+    }
+    const added: (string | undefined)[] = [];
+    for (let i = this.#count; i < count; i++) {
+      const field = readUpTo(fd, valueOffset(i) + NAME_OFFSET, ENTRY_BYTES - NAME_OFFSET, this.path);
+      added.push(decodeName(field, i, this.path));
+    }
+    const region = this.#map(fileBytes(count));
+    this.#region.release();
+    this.#region = region;
+    this.#cells = new Int64Atomics(region);
+    for (const name of added) {
+      if (name !== undefined) this.#indexes.set(name, this.#names.length);
+      this.#names.push(name);
+    }
+    this.#count = count;
+  }
+
+  /** Runs `change` as the only one that adds counters, with all that others added taken in. */
+  #locked(change: () => void): void {
+    if (!this.#writable) throw readOnlyError("counters", this.path);
+    const { fd } = this.#file;
+    const end = performance.now() + LOCK_TIMEOUT_MS;
+    for (;;) {
+      const result = native().hf_lock_range(fd, 0, 1, lockKinds.EXCLUSIVE);
+      if (result !== -errno.EAGAIN) {
+        check(result, "fcntl", this.path);
+        break;
+      }
+      if (performance.now() > end) {
+        throw new MapError("ERR_LOCKED", `another process has been adding counters to '${this.path}' for ${LOCK_TIMEOUT_MS} ms`, { path: this.path });
+      }
+      sleep(1);
+    }
+    try {
+      this.#refresh();
+      change();
+    } finally {
+      native().hf_lock_range(fd, 0, 1, lockKinds.NONE);
+    }
+  }
+
+  /** Adds counters. The caller holds the lock. */
+  #append(added: readonly (string | undefined)[]): void {
+    if (added.length === 0) return;
+    const { fd } = this.#file;
+    const count = this.#count + added.length;
+    if (count > MAX_COUNT) throw rangeError(`${count} counters are more than the ${MAX_COUNT} that a file can have`);
+    const size = fileSystem(this.path, () => fs.fstatSync(fd)).size;
+    reserve(fd, size, fileBytes(count), this.path);
+    // Written whole: a process that died while adding may have left something behind the count.
+    added.forEach((name, i) => writeFully(fd, encodeEntry(name), valueOffset(this.#count + i), this.path));
+    // The publication: whoever reads this count finds the entries above. Pairs with the load in #refresh().
+    check(native().hf_store64_release(this.#region.address + COUNT_OFFSET, count), "store64_release", this.path);
+    this.#refresh();
+  }
+
+  /** Sees to it that there are `count` counters whose first names are `wanted`. */
+  #require(count: number, wanted: readonly string[]): void {
+    const differ = (): void => {
+      wanted.forEach((name, i) => {
+        if (i < this.#count && this.#names[i] !== name) {
+          const found = this.#names[i] === undefined ? "has no name" : `is called ${JSON.stringify(this.#names[i])}`;
+          throw rangeError(`counter ${i} of '${this.path}' ${found}, not ${JSON.stringify(name)}: the names must be those of the file, with new ones behind`);
+        }
+      });
+      if (count < this.#count) {
+        throw rangeError(`'${this.path}' has ${this.#count} counters, more than the ${count} asked for; leave "count" and "names" out to take what there is`);
+      }
+    };
+    differ();
+    if (count === this.#count) return;
+    this.#locked(() => {
+      differ();
+      this.#append(newNames(this.#count, count, wanted));
+    });
+  }
+}
+
+function newNames(from: number, to: number, wanted: readonly string[]): (string | undefined)[] {
+  return Array.from({ length: to - from }, (_, i) => wanted[from + i]);
+}
+
+function encodeEntry(name: string | undefined): Uint8Array {
+  const bytes = new Uint8Array(ENTRY_BYTES);
+  bytes.set(encodeName(encoder.encode(name ?? "")), NAME_OFFSET);
+  return bytes;
+}
+
+/** A descriptor of the file, created whole if it is missing and may be. */
+function openOrCreate(path: string, mode: "r" | "rw", count: number, wanted: readonly string[], permissions: number): number {
+  for (let attempt = 0; ; attempt++) {
+    try {
+      return openRegular(path, mode).fd;
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== "ENOENT" || mode === "r" || count === 0 || attempt === 3) throw error;
+    }
+    createWhole(path, fileBytes(count), permissions, (fd, temporary) => {
+      writeFully(fd, encodeHeader({ kind: "counters", id: randomBytes(16), fields: [] }), 0, temporary);
+      newNames(0, count, wanted).forEach((name, i) => writeFully(fd, encodeEntry(name), valueOffset(i), temporary));
+      const stored = new Uint8Array(8);
+      new DataView(stored.buffer).setBigUint64(0, BigInt(count), true);
+      writeFully(fd, stored, COUNT_OFFSET, temporary);
+    });
+  }
+}

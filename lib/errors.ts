@@ -1,0 +1,150 @@
+/**
+ * The one place that makes errors: their classes, codes and wording.
+ *
+ * @module
+ */
+import { constants } from "node:os";
+import { getSystemErrorMap } from "node:util";
+import { codes } from "./native/symbols.ts";
+
+/** The system error numbers that the library itself looks for, as this platform counts them. */
+export const errno: Readonly<Record<"EAGAIN" | "EINVAL" | "EIO" | "EOPNOTSUPP" | "ETIMEDOUT", number>> = {
+  EAGAIN: constants.errno.EAGAIN,
+  EINVAL: constants.errno.EINVAL,
+  EIO: constants.errno.EIO,
+  EOPNOTSUPP: constants.errno.EOPNOTSUPP,
+  ETIMEDOUT: constants.errno.ETIMEDOUT,
+};
+
+/** What a {@linkcode MapError} may know besides its code. */
+export interface MapErrorDetails {
+  readonly errno?: number | undefined;
+  readonly syscall?: string | undefined;
+  readonly path?: string | undefined;
+  readonly cause?: unknown;
+}
+
+/**
+ * A failure that lies outside the program: the system said no, the file is not what it should be, or the object is closed.
+ * Shaped like the errors of `node:fs`.
+ *
+ * @example
+ * ```ts
+ * import { MapError, Mapping } from "holdfast";
+ * try {
+ *   Mapping.open("missing.bin");
+ * } catch (error) {
+ *   if (!(error instanceof MapError) || error.code !== "ENOENT") throw error;
+ * }
+ * ```
+ */
+export class MapError extends Error {
+  /** A system error's name such as "ENOENT", or one of holdfast's own: `ERR_CLOSED`, `ERR_READ_ONLY`, `ERR_FAULT`, … */
+  readonly code: string;
+  /** The negated system error number, where the system said no. */
+  readonly errno?: number;
+  /** The system call that failed. */
+  readonly syscall?: string;
+  /** The file that it was about. */
+  readonly path?: string;
+
+  constructor(code: string, message: string, details: MapErrorDetails = {}) {
+    super(`${code}: ${message}`, details.cause === undefined ? undefined : { cause: details.cause });
+    this.name = "MapError";
+    this.code = code;
+    if (details.errno !== undefined) this.errno = details.errno;
+    if (details.syscall !== undefined) this.syscall = details.syscall;
+    if (details.path !== undefined) this.path = details.path;
+  }
+}
+
+/** The error of a system call: `ENOENT: no such file or directory, open 'x'`. `note` is added at the end. */
+export function systemError(errno: number, syscall: string, path?: string, note?: string): MapError {
+  const [code, text] = getSystemErrorMap().get(errno) ?? [`E${-errno}`, "unknown system error"];
+  const where = path === undefined ? "" : ` '${path}'`;
+  const hint = note === undefined ? "" : ` (${note})`;
+  return new MapError(code, `${text}, ${syscall}${where}${hint}`, { errno, syscall, path });
+}
+
+/** A `MapError` for what `node:fs` threw, so that callers see one class; anything that is no system error stays as it is. */
+export function fromFileSystem(error: unknown, path: string): unknown {
+  const { code, errno, syscall, message } = error as NodeJS.ErrnoException;
+  if (!(error instanceof Error) || code === undefined || syscall === undefined) return error;
+  const own = message.startsWith(`${code}: `) ? message.slice(code.length + 2) : message;
+  return new MapError(code, own, { errno, syscall, path, cause: error });
+}
+
+const OWN_CODES: ReadonlyMap<number, readonly [code: string, text: string]> = new Map([
+  [codes.INVAL, ["EINVAL", "the native library refused an argument"]],
+  [codes.CORRUPT, ["ERR_CORRUPT", "a checksum or a length does not hold"]],
+  [codes.OWNER, ["ERR_LOST_LOCK", "the lock is no longer this handle's; nothing was published"]],
+  [codes.FAULT, ["ERR_FAULT", "the page is gone: the file was cut short by another process"]],
+  [codes.UNSUPPORTED, ["EOPNOTSUPP", "this platform has no such call"]],
+]);
+
+/** The error for a negative result of a native function. */
+export function nativeError(result: number, syscall: string, path?: string, note?: string): MapError {
+  if (result >= -4095) return systemError(result, syscall, path, note);
+  const [code, text] = OWN_CODES.get(result) ?? ["EINVAL", `unexpected result ${result}`];
+  const where = path === undefined ? "" : ` '${path}'`;
+  return new MapError(code, `${text}, ${syscall}${where}${note === undefined ? "" : ` (${note})`}`, { syscall, path });
+}
+
+/** `result` if it is no failure; throws {@linkcode nativeError} otherwise. */
+export function check(result: number, syscall: string, path?: string, note?: string): number {
+  if (result < 0) throw nativeError(result, syscall, path, note);
+  return result;
+}
+
+/** The error of any use after `close()`. */
+export function closedError(what: string, path?: string): MapError {
+  return new MapError("ERR_CLOSED", `the ${what} is closed${path === undefined ? "" : ` '${path}'`}`, { path });
+}
+
+/** The error of a write through something opened for reading. */
+export function readOnlyError(what: string, path?: string): MapError {
+  const where = path === undefined ? "" : ` '${path}'`;
+  return new MapError("ERR_READ_ONLY", `the ${what} was opened with mode "r"; open it with mode "rw" to write${where}`, { path });
+}
+
+/** A value as an error message shows it: short, and never a getter's side effect. */
+export function show(value: unknown): string {
+  switch (typeof value) {
+    case "string":
+      return JSON.stringify(value.length > 64 ? `${value.slice(0, 64)}…` : value);
+    case "bigint":
+      return `${value}n`;
+    case "symbol":
+      return value.toString();
+    case "function":
+      return `function ${value.name}`;
+    case "object":
+      return value === null ? "null" : `an instance of ${(value as object).constructor?.name ?? "Object"}`;
+    default:
+      return String(value);
+  }
+}
+
+function coded<E extends Error>(error: E, code: string): E & { code: string } {
+  return Object.assign(error, { code });
+}
+
+/** `ERR_INVALID_ARG_TYPE`: `name` must be `expected`. */
+export function invalidType(name: string, expected: string, value: unknown): TypeError & { code: string } {
+  return coded(new TypeError(`"${name}" must be ${expected}; received ${show(value)}`), "ERR_INVALID_ARG_TYPE");
+}
+
+/** `ERR_INVALID_ARG_TYPE` with a message of its own. */
+export function typeError(message: string): TypeError & { code: string } {
+  return coded(new TypeError(message), "ERR_INVALID_ARG_TYPE");
+}
+
+/** `ERR_OUT_OF_RANGE`: `name` must be `requirement`. */
+export function outOfRange(name: string, requirement: string, value: unknown): RangeError & { code: string } {
+  return coded(new RangeError(`"${name}" must be ${requirement}; received ${show(value)}`), "ERR_OUT_OF_RANGE");
+}
+
+/** `ERR_OUT_OF_RANGE` with a message of its own. */
+export function rangeError(message: string): RangeError & { code: string } {
+  return coded(new RangeError(message), "ERR_OUT_OF_RANGE");
+}

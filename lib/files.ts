@@ -1,0 +1,156 @@
+/**
+ * Opening, reserving and creating files, all through `node:fs`, so that the permission scopes of Deno and Node apply.
+ *
+ * @module
+ */
+import * as fs from "node:fs";
+import { randomBytes } from "node:crypto";
+import { basename, dirname, join } from "node:path";
+import { check, errno, fromFileSystem, MapError } from "./errors.ts";
+import { codes } from "./native/symbols.ts";
+import { native } from "./native/native.ts";
+
+/** Runs a `node:fs` call about `path`; its errors become {@linkcode MapError}. */
+export function fileSystem<T>(path: string, call: () => T): T {
+  try {
+    return call();
+  } catch (error) {
+    throw fromFileSystem(error, path);
+  }
+}
+
+/** An open regular file. */
+export interface OpenFile {
+  readonly fd: number;
+  readonly byteLength: number;
+}
+
+// A safety net for handles that are dropped without close(); never runs at exit, where the kernel closes everything.
+const collected = new FinalizationRegistry<number>((fd) => fs.closeSync(fd));
+
+/** A descriptor that belongs to one handle: closed with it, or when it is collected. */
+export class Descriptor {
+  /** -1 once closed, and for anonymous memory. */
+  fd: number;
+
+  constructor(fd: number) {
+    this.fd = fd;
+    if (fd >= 0) collected.register(this, fd, this);
+  }
+
+  close(): void {
+    if (this.fd < 0) return;
+    collected.unregister(this);
+    fs.closeSync(this.fd);
+    this.fd = -1;
+  }
+}
+
+/**
+ * Opens a regular file for `mode`, with extra `O_…` flags. Anything else than a regular file is refused; O_NONBLOCK keeps the
+ * open of a FIFO from waiting for its other end. Descriptors are close-on-exec in all three runtimes.
+ */
+export function openRegular(path: string, mode: "r" | "rw", flags = 0, permissions = 0o600): OpenFile {
+  const access = mode === "r" ? fs.constants.O_RDONLY : fs.constants.O_RDWR;
+  const fd = fileSystem(path, () => fs.openSync(path, access | fs.constants.O_NONBLOCK | flags, permissions));
+  try {
+    const stat = fileSystem(path, () => fs.fstatSync(fd));
+    if (stat.isDirectory()) throw new MapError("EISDIR", `illegal operation on a directory, open '${path}'`, { syscall: "open", path });
+    if (!stat.isFile()) throw new MapError("ENODEV", `not a regular file, open '${path}'`, { syscall: "open", path });
+    return { fd, byteLength: stat.size };
+  } catch (error) {
+    fs.closeSync(fd);
+    throw error;
+  }
+}
+
+const ZEROS = new Uint8Array(1 << 16);
+
+/**
+ * Makes the file `byteLength` bytes long with all of its storage reserved, so that no later store through a mapping can find
+ * the disk full. On failure the file is as long as before.
+ */
+export function reserve(fd: number, from: number, byteLength: number, path: string): void {
+  if (byteLength <= from) return;
+  try {
+    const result = native().hf_reserve(fd, from, byteLength - from);
+    if (result === -errno.EOPNOTSUPP || result === codes.UNSUPPORTED) writeZeros(fd, from, byteLength, path);
+    else check(result, "fallocate", path);
+  } catch (error) {
+    fileSystem(path, () => fs.ftruncateSync(fd, from));
+    throw error;
+  }
+}
+
+/** What fallocate(2) would do, on file systems without it. */
+function writeZeros(fd: number, from: number, to: number, path: string): void {
+  for (let offset = from; offset < to; ) {
+    const length = Math.min(ZEROS.byteLength, to - offset);
+    offset += fileSystem(path, () => fs.writeSync(fd, ZEROS, 0, length, offset));
+  }
+}
+
+/** Writes all of `bytes` at `offset`. */
+export function writeFully(fd: number, bytes: Uint8Array, offset: number, path: string): void {
+  for (let done = 0; done < bytes.byteLength; ) {
+    done += fileSystem(path, () => fs.writeSync(fd, bytes, done, bytes.byteLength - done, offset + done));
+  }
+}
+
+/** Up to `length` bytes from `offset`; fewer at the end of the file. */
+export function readUpTo(fd: number, offset: number, length: number, path: string): Uint8Array {
+  const bytes = new Uint8Array(length);
+  let done = 0;
+  while (done < length) {
+    const count = fileSystem(path, () => fs.readSync(fd, bytes, done, length - done, offset + done));
+    if (count === 0) break;
+    done += count;
+  }
+  return bytes.subarray(0, done);
+}
+
+/** Makes the names in a directory durable (fsync(2) of the directory). */
+export function syncDirectory(path: string): void {
+  const fd = fileSystem(path, () => fs.openSync(path, fs.constants.O_RDONLY | fs.constants.O_DIRECTORY));
+  try {
+    fileSystem(path, () => fs.fsyncSync(fd));
+  } finally {
+    fs.closeSync(fd);
+  }
+}
+
+/** A name beside `path` that nobody else uses. */
+export function temporaryName(path: string): string {
+  return join(dirname(path), `.${basename(path)}.${randomBytes(8).toString("hex")}.tmp`);
+}
+
+/**
+ * Creates a file whose content is whole before its name exists: temporary name, reserved space, content, fsync, link,
+ * fsync of the directory. False if another process created `path` first; its file is left alone.
+ */
+export function createWhole(
+  path: string,
+  byteLength: number,
+  permissions: number,
+  fill: (fd: number, temporary: string) => void,
+): boolean {
+  const temporary = temporaryName(path);
+  const { fd } = openRegular(temporary, "rw", fs.constants.O_CREAT | fs.constants.O_EXCL, permissions);
+  try {
+    reserve(fd, 0, byteLength, temporary);
+    fill(fd, temporary);
+    fileSystem(temporary, () => fs.fsyncSync(fd));
+    try {
+      // Not rename(2): that would replace what another process created meanwhile.
+      fs.linkSync(temporary, path);
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === "EEXIST") return false;
+      throw fromFileSystem(error, path);
+    }
+    syncDirectory(dirname(path));
+    return true;
+  } finally {
+    fs.closeSync(fd);
+    fs.rmSync(temporary, { force: true });
+  }
+}

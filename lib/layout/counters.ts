@@ -1,0 +1,60 @@
+/**
+ * A file of counters. Little-endian.
+ *
+ * ```
+ *    0  header          128 bytes, kind counters
+ *  128  count           u64     counters that there are; grows, by one store after the new entries are whole
+ * 1024  entries         512 bytes each:
+ *         0  value      i64, alone on its 128-byte line
+ *       128  checksum   u32     CRC-32C of bytes 132..135 + name length
+ *       132  name       u32     its length in bytes, 0 = no name
+ *       136  name bytes         UTF-8, at most 255
+ * ```
+ *
+ * @module
+ */
+import { MapError } from "../errors.ts";
+import { crc32c } from "./header.ts";
+
+export const COUNT_OFFSET = 128;
+export const ENTRIES_OFFSET = 1024;
+export const ENTRY_BYTES = 512;
+export const NAME_OFFSET = 128;
+export const MAX_NAME_BYTES = 255;
+/** Most counters of a file: its length stays a safe integer by far. */
+export const MAX_COUNT: number = 2 ** 31;
+
+const NAME_LENGTH = 4;
+const NAME_BYTES = 8;
+
+/** Offset of a counter's value. */
+export function valueOffset(index: number): number {
+  return ENTRIES_OFFSET + index * ENTRY_BYTES;
+}
+
+/** Bytes of a file of `count` counters. */
+export function fileBytes(count: number): number {
+  return valueOffset(count);
+}
+
+/** A counter's name field: checksum, length, bytes. */
+export function encodeName(name: Uint8Array): Uint8Array {
+  const bytes = new Uint8Array(NAME_BYTES + name.byteLength);
+  const view = new DataView(bytes.buffer);
+  view.setUint32(NAME_LENGTH, name.byteLength, true);
+  bytes.set(name, NAME_BYTES);
+  view.setUint32(0, crc32c(bytes.subarray(NAME_LENGTH)), true);
+  return bytes;
+}
+
+const decoder = new TextDecoder("utf-8", { fatal: true });
+
+/** The name in a name field; undefined for a counter without one. `ERR_CORRUPT` if it does not hold. */
+export function decodeName(bytes: Uint8Array, index: number, path: string): string | undefined {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  const length = view.getUint32(NAME_LENGTH, true);
+  const whole =
+    length <= MAX_NAME_BYTES && view.getUint32(0, true) === crc32c(bytes.subarray(NAME_LENGTH, NAME_BYTES + length));
+  if (!whole) throw new MapError("ERR_CORRUPT", `'${path}': the name of counter ${index} is damaged`, { path });
+  return length === 0 ? undefined : decoder.decode(bytes.subarray(NAME_BYTES, NAME_BYTES + length));
+}

@@ -1,0 +1,20 @@
+/**
+ * What a runtime must offer; `bun.ts`, `deno.ts` and `node.ts` each implement it.
+ *
+ * @module
+ */
+import type { NativeFunctions } from "./symbols.ts";
+
+/** One runtime's way to the native library. */
+export interface Adapter {
+  /** The runtime's name, and its version for error messages. */
+  readonly runtime: "bun" | "deno" | "node";
+  readonly version: string;
+  /** Loads the library at `path`; throws the runtime's own error if it can't. The library is never closed again. */
+  load(path: string): NativeFunctions;
+  /**
+   * An ArrayBuffer over `byteLength` bytes of mapped memory at `address`, without a copy. It does not own the memory: who
+   * unmaps it must know that the buffer is unreachable or detached.
+   */
+  wrap(address: number, byteLength: number): ArrayBuffer;
+}

@@ -1,0 +1,33 @@
+/**
+ * Deno: `Deno.dlopen`. Every call needs `--allow-ffi`, which may be limited to the library's path; `wrap` needs it unlimited.
+ *
+ * @module
+ */
+import type { Adapter } from "./adapter.ts";
+import { type NativeFunctions, symbols } from "./symbols.ts";
+
+type DenoFFI = typeof Deno;
+
+const deno = (): DenoFFI => (globalThis as unknown as { Deno: DenoFFI }).Deno;
+
+export const adapter: Adapter = {
+  runtime: "deno",
+  get version() {
+    return deno().version.deno;
+  },
+  load(path) {
+    const definitions = Object.fromEntries(
+      Object.entries(symbols).map(([name, parameters]) => [
+        name,
+        { parameters: parameters.map((parameter) => (parameter.startsWith("*") ? "buffer" : "f64")), result: "f64" },
+      ]),
+    );
+    const library = deno().dlopen(path, definitions as Parameters<DenoFFI["dlopen"]>[1]);
+    return { ...library.symbols } as unknown as NativeFunctions;
+  },
+  wrap(address, byteLength) {
+    const pointer = deno().UnsafePointer.create(BigInt(address));
+    if (pointer === null) throw new RangeError("cannot wrap the null address");
+    return deno().UnsafePointerView.getArrayBuffer(pointer, byteLength);
+  },
+};

@@ -1,0 +1,92 @@
+/**
+ * THE table of native functions: one line each, in the order of csrc/holdfast.h. Everything that crosses is a double
+ * (`name`) or the start of a buffer (`*name`); every result is a double. A test holds this table to the header and to the
+ * symbols that the library exports; the types that the adapters and callers use are derived from it.
+ *
+ * @module
+ */
+
+/** The ABI version that this table describes, `HF_ABI_VERSION` of the header. */
+export const ABI_VERSION = 1;
+
+/** Parameter names of each native function. */
+export const symbols = {
+  hf_abi_version: [],
+  hf_page_size: [],
+  hf_address_of: ["*buffer"],
+  hf_clock_ms: [],
+  hf_thread_id: [],
+  hf_pid_namespace: [],
+  hf_thread_alive: ["process", "thread"],
+  hf_map: ["fd", "offset", "length", "flags"],
+  hf_unmap: ["address", "length"],
+  hf_reserve: ["fd", "offset", "length"],
+  hf_sync: ["address", "length", "wait"],
+  hf_load64: ["address", "unused"],
+  hf_store64: ["address", "value"],
+  hf_add64: ["address", "operand"],
+  hf_sub64: ["address", "operand"],
+  hf_and64: ["address", "operand"],
+  hf_or64: ["address", "operand"],
+  hf_xor64: ["address", "operand"],
+  hf_exchange64: ["address", "operand"],
+  hf_cas64: ["address", "expected", "replacement"],
+  hf_store64_release: ["address", "value"],
+  hf_load64_exact: ["address", "words"],
+  hf_store64_exact: ["address", "words"],
+  hf_add64_exact: ["address", "words"],
+  hf_sub64_exact: ["address", "words"],
+  hf_and64_exact: ["address", "words"],
+  hf_or64_exact: ["address", "words"],
+  hf_xor64_exact: ["address", "words"],
+  hf_exchange64_exact: ["address", "words"],
+  hf_cas64_exact: ["address", "words"],
+  hf_guard_install: [],
+  hf_copy_out: ["*target", "target_offset", "source", "length"],
+  hf_copy_in: ["target", "*source", "source_offset", "length"],
+  hf_crc32c: ["seed", "address", "length"],
+  hf_lock_range: ["fd", "offset", "length", "kind"],
+  hf_lock_probe: ["fd", "offset", "length"],
+  hf_wait32: ["address", "expected", "timeout_ms"],
+  hf_wake32: ["address", "count"],
+  hf_cell_read: ["cells", "count", "salt", "values"],
+  hf_cell_init: ["cells", "count", "salt", "values"],
+  hf_begin: ["lock", "owner", "cells", "count", "salt", "values"],
+  hf_commit: ["lock", "owner", "cells", "count", "salt", "values"],
+  hf_publish: ["lock", "owner", "cells", "count", "salt", "values"],
+  hf_unlock: ["lock", "owner"],
+  hf_lock_sleep: ["lock", "owner", "timeout_ms"],
+  hf_record_write: ["target", "source", "length", "salt", "position"],
+  hf_record_read: ["target", "capacity", "source", "limit", "salt", "position"],
+  hf_words_load: ["address", "count", "values"],
+  hf_words_store: ["address", "count", "values"],
+} as const;
+
+type Symbols = typeof symbols;
+type Argument<Name extends string> = Name extends `*${string}` ? Uint8Array : number;
+type Arguments<Names extends readonly string[]> = { [I in keyof Names]: Argument<Names[I]> };
+
+/** The native functions as TypeScript sees them. */
+export type NativeFunctions = {
+  readonly [Name in keyof Symbols]: (...args: Arguments<Symbols[Name]>) => number;
+};
+
+/** Own result codes of the library (`HF_E_…` in the header); everything in -4095..-1 is a negated errno. */
+export const codes: Readonly<Record<"INVAL" | "UNSAFE" | "CORRUPT" | "BUSY" | "OWNER" | "FAULT" | "UNSUPPORTED", number>> = {
+  INVAL: -(2 ** 63),
+  UNSAFE: -(2 ** 64),
+  CORRUPT: -(2 ** 65),
+  BUSY: -(2 ** 66),
+  OWNER: -(2 ** 67),
+  FAULT: -(2 ** 68),
+  UNSUPPORTED: -(2 ** 69),
+};
+
+/** `HF_MAP_…` flags of the header. */
+export const mapFlags = { WRITE: 1, PRIVATE: 2, ANONYMOUS: 4 } as const;
+
+/** `HF_LOCK_…` kinds of the header. */
+export const lockKinds = { NONE: 0, SHARED: 1, EXCLUSIVE: 2 } as const;
+
+/** Layout of a commit cell pair, `HF_CELL_…` of the header. */
+export const CELL_PAIR_BYTES = 384;
