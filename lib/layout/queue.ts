@@ -1,0 +1,148 @@
+/**
+ * The files of a queue. A queue is a directory with one control file, `control`, and segment files, `segment-<id>`. All numbers
+ * are little-endian u64 below 2^53 unless said otherwise.
+ *
+ * The control file, of a fixed length:
+ *
+ * ```
+ *     0  header           128 bytes, kind queue; fields: segment bytes, most bytes of content (0 = no limit), slots, lease
+ *                         entries, spare segments that are kept
+ *  1024  producer lock    owner u64, sleepers u32 (csrc/holdfast.h, commit)
+ *  1152  producer cells   version, two cells of: PRODUCER words
+ *  2048  consumer lock
+ *  2176  consumer cells   version, two cells of: CONSUMER words
+ *  3072  next segment id  counts up, never used twice
+ *  3200  spares           16 ids of segments that are free to be used again, 0 = none
+ *  3456  sweep flag       1 while segment files may be left that nobody refers to
+ *  4096  slots            64 bytes each: generation, process, thread, PID namespace; byte i of the file is locked by the
+ *                         holder of slot i
+ *     +  lease entries    64 bytes each: LEASE words
+ * ```
+ *
+ * A segment file, of a fixed length:
+ *
+ * ```
+ *     0  header           128 bytes, kind segment; fields: id, file length
+ *   128  base             position of the file's first byte while the segment is part of the queue; 0 while it is free
+ *   136  end              offset behind the last record, once the queue has gone on to the next segment
+ *   144  next             id of that segment
+ *   256  records
+ * ```
+ *
+ * A record, a multiple of 8 bytes:
+ *
+ * ```
+ *     0  checksum         u32   CRC-32C of all that follows, seeded with the CRC-32C of the queue's id and the position
+ *     4  total            u32   bytes of the record
+ *     8  payload length   u32
+ *    12  flags            u32   0
+ *    16  sequence         u64   1, 2, 3, … without a gap, never used twice
+ *    24  payload, padding with zeros to a multiple of 8
+ *     +  total            u32   once more, so that records can be read backwards
+ *     +  reserved         u32   0
+ * ```
+ *
+ * @module
+ */
+
+export const CONTROL_NAME = "control";
+export const PRODUCER_LOCK = 1024;
+export const PRODUCER_CELLS = 1152;
+export const CONSUMER_LOCK = 2048;
+export const CONSUMER_CELLS = 2176;
+export const NEXT_SEGMENT = 3072;
+export const SPARES = 3200;
+export const MAX_SPARES = 16;
+export const SWEEP_FLAG = 3456;
+export const SLOTS = 4096;
+export const SLOT_BYTES = 64;
+export const SLOT_COUNT = 1024;
+export const LEASES: number = SLOTS + SLOT_COUNT * SLOT_BYTES;
+export const LEASE_BYTES = 64;
+export const LEASE_COUNT = 4096;
+export const CONTROL_BYTES: number = LEASES + LEASE_COUNT * LEASE_BYTES;
+
+/** Words of the producer cell: where the next record goes. */
+export const PRODUCER = {
+  /** Position of the tail. */
+  position: 0,
+  /** Segment of the tail, and the offset in it. */
+  segment: 1,
+  offset: 2,
+  /** Sequence of the next record. */
+  sequence: 3,
+  /** Bytes of all records ever pushed. */
+  bytes: 4,
+} as const;
+export const PRODUCER_WORDS = 5;
+
+/** Words of the consumer cell: the cursor, which record is handed out next, and what is leased. */
+export const CONSUMER = {
+  position: 0,
+  segment: 1,
+  offset: 2,
+  sequence: 3,
+  /** Bytes of all records ever handed out. */
+  bytes: 4,
+  /** Records that are leased: handed out, neither acknowledged nor given back for good. */
+  leased: 5,
+  leasedBytes: 6,
+  /** Oldest segment that holds a record still needed. */
+  head: 7,
+  /** Lease entries from this one on are free. */
+  leaseEnd: 8,
+} as const;
+export const CONSUMER_WORDS = 9;
+
+/** Words of a lease entry. */
+export const LEASE = {
+  /** 0 = free. An entry counts only if its sequence is below that of the consumer cell. */
+  sequence: 0,
+  /** 0 = given back: free to be handed out again. */
+  owner: 1,
+  /** On the clock of `hf_clock_ms`; 0 = no limit. */
+  deadline: 2,
+  attempts: 3,
+  position: 4,
+  segment: 5,
+  offset: 6,
+  /** Bytes of the record. */
+  bytes: 7,
+} as const;
+export const LEASE_WORDS = 8;
+
+/** Words of a slot. */
+export const SLOT = { generation: 0, process: 1, thread: 2, namespace: 3 } as const;
+export const SLOT_WORDS = 4;
+
+export const SEGMENT_WORDS_OFFSET = 128;
+/** Words of a segment that change. */
+export const SEGMENT = { base: 0, end: 1, next: 2 } as const;
+export const SEGMENT_WORDS = 3;
+export const RECORDS_OFFSET = 256;
+/** Base of the first segment. Not 0, which means free. */
+export const FIRST_BASE = 4096;
+
+export const RECORD_TOTAL = 4;
+export const RECORD_LENGTH = 8;
+export const RECORD_SEQUENCE = 16;
+export const RECORD_PAYLOAD = 24;
+export const RECORD_TRAILER_BYTES = 8;
+/** Longest payload: the record's length is a u32, and a typed array of it must be possible everywhere. */
+export const MAX_PAYLOAD_BYTES: number = 2 ** 30;
+
+/** Bytes of the record of a payload. */
+export function recordBytes(payloadBytes: number): number {
+  return RECORD_PAYLOAD + Math.ceil(payloadBytes / 8) * 8 + RECORD_TRAILER_BYTES;
+}
+
+/** Name of a segment's file. */
+export function segmentName(id: number): string {
+  return `segment-${id}`;
+}
+
+/** The id in a segment's file name; undefined for another name. */
+export function segmentId(name: string): number | undefined {
+  const match = /^segment-([1-9][0-9]{0,15})$/.exec(name);
+  return match === null ? undefined : Number(match[1]);
+}

@@ -1,0 +1,105 @@
+/**
+ * Codecs: values to payload bytes and back.
+ *
+ * @module
+ */
+import { invalidType, typeError } from "../errors.ts";
+import type { OptionCheck } from "../checks.ts";
+
+/** What JSON can hold. */
+export type JsonValue = null | boolean | number | string | JsonValue[] | { [key: string]: JsonValue };
+
+/** Turns values into payloads and back. Neither function may use the queue that it serves. */
+export interface Codec<T> {
+  /** The payload of a value. The bytes are copied before `encode` is called again. */
+  encode(value: T): Uint8Array;
+  /** The value of a payload. `payload` is the caller's to keep. */
+  decode(payload: Uint8Array): T;
+}
+
+/** A codec that also says how to write into memory that is there. */
+export interface PayloadCodec {
+  /** Built-in: `decode` can't call back into the program, so it may run inside the queue's lock. */
+  readonly builtIn: boolean;
+  /** Checks and prepares a value: what is to be written, and the most bytes that it may take. */
+  prepare(value: unknown): Prepared;
+  /** The value of `bytes[offset..offset + length)`, which are overwritten by the next record. */
+  decode(bytes: Uint8Array, offset: number, length: number): unknown;
+}
+
+/** A payload to be written: bytes, or text that becomes UTF-8. */
+export type Prepared = Uint8Array | string;
+
+const encoder = new TextEncoder();
+const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+
+/** Most bytes that a prepared payload takes. */
+export function mostBytes(prepared: Prepared): number {
+  // A UTF-16 unit becomes at most 3 bytes (Encoding Standard, encodeInto).
+  return typeof prepared === "string" ? prepared.length * 3 : prepared.byteLength;
+}
+
+/** Writes a prepared payload; returns its bytes. */
+export function writePayload(prepared: Prepared, bytes: Uint8Array, offset: number): number {
+  if (typeof prepared !== "string") {
+    bytes.set(prepared, offset);
+    return prepared.byteLength;
+  }
+  return encoder.encodeInto(prepared, bytes.subarray(offset)).written;
+}
+
+const json: PayloadCodec = {
+  builtIn: true,
+  prepare(value) {
+    const text: string | undefined = JSON.stringify(value);
+    if (text === undefined) throw invalidType("value", "something that JSON can hold", value);
+    return text;
+  },
+  decode: (bytes, offset, length) => JSON.parse(decoder.decode(bytes.subarray(offset, offset + length))),
+};
+
+const text: PayloadCodec = {
+  builtIn: true,
+  prepare(value) {
+    if (typeof value !== "string") throw invalidType("value", 'a string (codec "text")', value);
+    // UTF-8 has no form for a lone surrogate: it would come back as another character.
+    if (!value.isWellFormed()) throw typeError('"value" has a lone surrogate, which codec "text" cannot store');
+    return value;
+  },
+  decode: (bytes, offset, length) => decoder.decode(bytes.subarray(offset, offset + length)),
+};
+
+const bytes: PayloadCodec = {
+  builtIn: true,
+  prepare(value) {
+    if (!(value instanceof Uint8Array)) throw invalidType("value", 'a Uint8Array (codec "bytes")', value);
+    return value;
+  },
+  decode: (source, offset, length) => source.slice(offset, offset + length),
+};
+
+function custom(codec: Codec<unknown>): PayloadCodec {
+  return {
+    builtIn: false,
+    prepare(value) {
+      const payload = codec.encode(value);
+      if (!(payload instanceof Uint8Array)) throw invalidType("codec.encode(value)", "a Uint8Array", payload);
+      return payload;
+    },
+    decode: (source, offset, length) => codec.decode(source.slice(offset, offset + length)),
+  };
+}
+
+const BUILT_IN: Readonly<Record<string, PayloadCodec>> = { json, text, bytes };
+
+/** The option `codec`: a built-in's name, or an object with `encode` and `decode`. */
+export const codecOption: OptionCheck<PayloadCodec> = (name, value) => {
+  if (typeof value === "string" && Object.hasOwn(BUILT_IN, value)) return BUILT_IN[value] as PayloadCodec;
+  const { encode, decode } = (typeof value === "object" && value !== null ? value : {}) as Partial<Codec<unknown>>;
+  if (typeof encode !== "function" || typeof decode !== "function") {
+    throw invalidType(name, '"json", "text", "bytes" or an object with encode() and decode()', value);
+  }
+  return custom(value as Codec<unknown>);
+};
+
+export { json as defaultCodec };

@@ -1,0 +1,378 @@
+/**
+ * The control file of a queue: its creation, the slot that makes a handle's life visible to others, and the two locks with
+ * their commit cells.
+ *
+ * Invariants:
+ *   - A handle that may write holds a slot: an open-file-description lock on the slot's byte, which the kernel drops when the
+ *     process dies, and a generation that no earlier holder of the slot had.
+ *   - A lock is taken from its owner only on the kernel's proof that the owner is gone, never by time.
+ *   - Order of locks: consumer, then producer.
+ *
+ * @module
+ */
+import { randomBytes } from "node:crypto";
+import * as fs from "node:fs";
+import { join } from "node:path";
+import { check, errno, fromFileSystem, MapError, nativeError } from "../errors.ts";
+import { Descriptor, fileSystem, openRegular, readUpTo, reserve, syncDirectory, temporaryName, writeFully } from "../files.ts";
+import { crc32c, decodeHeader, encodeHeader, HEADER_BYTES, type Header } from "../layout/header.ts";
+import {
+  CONSUMER,
+  CONSUMER_CELLS,
+  CONSUMER_LOCK,
+  CONSUMER_WORDS,
+  CONTROL_BYTES,
+  CONTROL_NAME,
+  FIRST_BASE,
+  LEASE_COUNT,
+  MAX_SPARES,
+  NEXT_SEGMENT,
+  PRODUCER,
+  PRODUCER_CELLS,
+  PRODUCER_LOCK,
+  PRODUCER_WORDS,
+  RECORDS_OFFSET,
+  segmentName,
+  SLOT,
+  SLOT_BYTES,
+  SLOT_COUNT,
+  SLOT_WORDS,
+  SLOTS,
+  SPARES,
+} from "../layout/queue.ts";
+import { allocateScratch, native, type Scratch } from "../native/native.ts";
+import { codes, lockKinds, mapFlags, type NativeFunctions } from "../native/symbols.ts";
+import { Region } from "../region.ts";
+import { createSegment } from "./segments.ts";
+
+/** What a queue is made with; part of its files for ever. */
+export interface Shape {
+  /** Bytes of a segment file, unless a record needs a larger one. */
+  readonly segmentBytes: number;
+  /** Most bytes of records that the queue holds; 0 = no limit. */
+  readonly maxBytes: number;
+  /** Free segments that are kept for use instead of being removed. */
+  readonly spares: number;
+}
+
+/** How long a lock may stay another's before `ERR_LOCKED`. */
+const LOCK_TIMEOUT_MS = 10_000;
+/** How long a sleep on a lock lasts before its owner is looked at. */
+const LOCK_SLEEP_MS = 2;
+
+/** Values of one commit cell and where the native functions find them. */
+export class Side {
+  readonly name: "producer" | "consumer";
+  readonly values: Float64Array;
+  readonly lock: number;
+  readonly cells: number;
+  readonly count: number;
+  readonly address: number;
+
+  constructor(name: "producer" | "consumer", lock: number, cells: number, count: number, scratch: Scratch, offset: number) {
+    this.name = name;
+    this.lock = lock;
+    this.cells = cells;
+    this.count = count;
+    this.values = new Float64Array(scratch.buffer, offset, count);
+    this.address = scratch.address + offset;
+  }
+}
+
+/** The owner word of a slot's holder: unique among all handles that the queue ever had. */
+function ownerWord(slot: number, generation: number): number {
+  return generation * SLOT_COUNT + slot;
+}
+
+/** One handle's use of a control file. */
+export class Control {
+  readonly directory: string;
+  readonly writable: boolean;
+  readonly shape: Shape;
+  readonly id: Uint8Array;
+  /** CRC-32C of the id: seed of every checksum, so that bytes of another queue never pass. */
+  readonly salt: number;
+  /** This handle in lock words and leases; 0 for a handle that only reads. */
+  readonly owner: number;
+  readonly region: Region;
+  readonly producer: Side;
+  readonly consumer: Side;
+  /** A second copy of the producer cell, for the consumer side. */
+  readonly tail: Side;
+  /** A second copy of the consumer cell, for the producer side and readers. */
+  readonly cursor: Side;
+  /** Words that are on their way to or from a mapping. */
+  readonly words: Float64Array;
+  readonly wordsAddress: number;
+  readonly #file: Descriptor;
+  readonly #hf: NativeFunctions;
+  readonly #scratch: Scratch;
+
+  constructor(directory: string, mode: "r" | "rw") {
+    const path = join(directory, CONTROL_NAME);
+    const file = new Descriptor(openControl(directory, path, mode));
+    let region: Region | undefined;
+    try {
+      const size = fileSystem(path, () => fs.fstatSync(file.fd)).size;
+      const header = decodeHeader(readUpTo(file.fd, 0, HEADER_BYTES, path), "queue", path);
+      if (size !== CONTROL_BYTES) {
+        throw new MapError("ERR_CORRUPT", `'${path}' has ${size} bytes instead of ${CONTROL_BYTES}`, { path });
+      }
+      this.shape = readShape(header, path);
+      this.id = header.id;
+      const writable = mode === "rw";
+      const flags = writable ? mapFlags.WRITE : 0;
+      region = new Region({ fd: file.fd, offset: 0, byteLength: CONTROL_BYTES, flags, writable, what: "queue", path });
+      this.directory = directory;
+      this.writable = writable;
+      this.salt = crc32c(header.id);
+      this.region = region;
+      this.#file = file;
+      this.#hf = native();
+      this.#scratch = allocateScratch(1024);
+      const side = (name: Side["name"], lock: number, cells: number, count: number, offset: number): Side =>
+        new Side(name, this.region.address + lock, this.region.address + cells, count, this.#scratch, offset);
+      this.producer = side("producer", PRODUCER_LOCK, PRODUCER_CELLS, PRODUCER_WORDS, 0);
+      this.consumer = side("consumer", CONSUMER_LOCK, CONSUMER_CELLS, CONSUMER_WORDS, 128);
+      this.tail = side("producer", PRODUCER_LOCK, PRODUCER_CELLS, PRODUCER_WORDS, 256);
+      this.cursor = side("consumer", CONSUMER_LOCK, CONSUMER_CELLS, CONSUMER_WORDS, 384);
+      this.words = new Float64Array(this.#scratch.buffer, 512, 16);
+      this.wordsAddress = this.#scratch.address + 512;
+      this.owner = mode === "rw" ? this.#takeSlot() : 0;
+    } catch (error) {
+      region?.release();
+      file.close();
+      throw error;
+    }
+  }
+
+  /** Whether `close()` was called. */
+  get closed(): boolean {
+    return this.#file.fd < 0;
+  }
+
+  /** Gives up the slot: what this handle has leased is handed out again. */
+  close(): void {
+    this.region.release();
+    this.#file.close(); // drops the slot's lock
+  }
+
+  /**
+   * Takes the lock of `side` and reads its cell into `side.values`. True if it was taken from an owner that had died: its last
+   * change may be half done, as far as the side allows.
+   */
+  acquire(side: Side): boolean {
+    const result = this.#hf.hf_begin(side.lock, this.owner, side.cells, side.count, this.salt, side.address);
+    if (result === 0) return false;
+    if (result !== codes.BUSY) throw this.error(result, `${side.name} cell`);
+    return this.#acquireSlowly(side);
+  }
+
+  /** Publishes `side.values` and releases the lock. */
+  commit(side: Side): void {
+    const result = this.#hf.hf_commit(side.lock, this.owner, side.cells, side.count, this.salt, side.address);
+    if (result < 0) throw this.error(result, `${side.name} commit`);
+  }
+
+  /** Publishes `side.values` and keeps the lock. */
+  publish(side: Side): void {
+    const result = this.#hf.hf_publish(side.lock, this.owner, side.cells, side.count, this.salt, side.address);
+    if (result < 0) throw this.error(result, `${side.name} commit`);
+  }
+
+  /** Releases the lock without a change. Does nothing if this handle does not hold it. */
+  release(side: Side): void {
+    this.#hf.hf_unlock(side.lock, this.owner);
+  }
+
+  /** Reads the cell of `side` into `side.values` without the lock. */
+  read(side: Side): void {
+    for (;;) {
+      const result = this.#hf.hf_cell_read(side.cells, side.count, this.salt, side.address);
+      if (result === 0) return;
+      // Writers that never pause long enough for one copy: there is progress, so it is only a matter of trying.
+      if (result !== -errno.EAGAIN) throw this.error(result, `${side.name} cell`);
+    }
+  }
+
+  /** Loads `count` words at `offset` of the control file into `words`. */
+  loadWords(offset: number, count: number): Float64Array {
+    const result = this.#hf.hf_words_load(this.region.address + offset, count, this.wordsAddress);
+    if (result < 0) throw this.error(result, "words");
+    return this.words;
+  }
+
+  /** Stores the first `count` of `words` at `offset` of the control file; the first of them last. */
+  storeWords(offset: number, count: number): void {
+    const result = this.#hf.hf_words_store(this.region.address + offset, count, this.wordsAddress);
+    if (result < 0) throw this.error(result, "words");
+  }
+
+  /** A failure of a native step on this queue. */
+  error(result: number, step: string): MapError {
+    return nativeError(result, step, this.directory);
+  }
+
+  /**
+   * Whether the handle behind an owner word lives. Its slot's byte is locked for as long as its process has it open; a Worker
+   * that ended inside a process that lives (Bun leaves its descriptors open) is told by its thread id.
+   */
+  alive(owner: number): boolean {
+    if (owner === this.owner) return true;
+    const slot = owner % SLOT_COUNT;
+    const generation = Math.floor(owner / SLOT_COUNT);
+    const held = this.#hf.hf_lock_probe(this.#file.fd, slot, 1);
+    if (held < 0) throw this.error(held, "fcntl");
+    const words = this.loadWords(SLOTS + slot * SLOT_BYTES, SLOT_WORDS);
+    // Another generation: the slot was taken again, which takes the death of its former holder. The lock was asked for first,
+    // so a new holder that has the lock but not yet its generation counts as the owner, alive, until the next look.
+    if (held === 0 || words[SLOT.generation] !== generation) return false;
+    const namespace = this.#hf.hf_pid_namespace();
+    if (namespace < 0 || namespace !== words[SLOT.namespace]) return true; // ids of another namespace prove nothing
+    return this.#hf.hf_thread_alive(words[SLOT.process] as number, words[SLOT.thread] as number) !== 0;
+  }
+
+  #acquireSlowly(side: Side): boolean {
+    const hf = this.#hf;
+    const end = performance.now() + LOCK_TIMEOUT_MS;
+    for (;;) {
+      const holder = hf.hf_load64(side.lock, 0);
+      if (holder === this.owner) throw new MapError("ERR_LOCKED", `the ${side.name} lock is held by this very handle: a codec used its queue`, { path: this.directory });
+      if (holder > 0) {
+        const slept = hf.hf_lock_sleep(side.lock, holder, LOCK_SLEEP_MS);
+        if (slept === -errno.ETIMEDOUT && !this.alive(holder) && hf.hf_cas64(side.lock, holder, this.owner) === holder) {
+          const result = hf.hf_cell_read(side.cells, side.count, this.salt, side.address);
+          if (result === 0) return true;
+          this.release(side);
+          throw this.error(result, `${side.name} cell`);
+        }
+      }
+      const result = hf.hf_begin(side.lock, this.owner, side.cells, side.count, this.salt, side.address);
+      if (result === 0) return false;
+      if (result !== codes.BUSY) throw this.error(result, `${side.name} cell`);
+      if (performance.now() > end) throw this.#lockedError(side);
+    }
+  }
+
+  #lockedError(side: Side): MapError {
+    const holder = this.#hf.hf_load64(side.lock, 0);
+    const slot = holder % SLOT_COUNT;
+    const words = this.loadWords(SLOTS + slot * SLOT_BYTES, SLOT_WORDS);
+    return new MapError(
+      "ERR_LOCKED",
+      `the ${side.name} lock of '${this.directory}' has been held for ${LOCK_TIMEOUT_MS} ms by a living process: ` +
+        `pid ${words[SLOT.process]}, thread ${words[SLOT.thread]}, slot ${slot}; is it stopped?`,
+      { path: this.directory },
+    );
+  }
+
+  #takeSlot(): number {
+    const { fd } = this.#file;
+    for (let slot = 0; slot < SLOT_COUNT; slot++) {
+      const result = this.#hf.hf_lock_range(fd, slot, 1, lockKinds.EXCLUSIVE);
+      if (result === -errno.EAGAIN) continue;
+      check(result, "fcntl", this.directory);
+      const offset = SLOTS + slot * SLOT_BYTES;
+      const generation = (this.loadWords(offset, SLOT_WORDS)[SLOT.generation] as number) + 1;
+      this.words[SLOT.generation] = generation;
+      this.words[SLOT.process] = process.pid;
+      this.words[SLOT.thread] = this.#hf.hf_thread_id();
+      this.words[SLOT.namespace] = Math.max(0, this.#hf.hf_pid_namespace());
+      // The generation comes last: with it, all words are those of this holder.
+      this.storeWords(offset, SLOT_WORDS);
+      return ownerWord(slot, generation);
+    }
+    throw new MapError("ERR_TOO_MANY_HANDLES", `'${this.directory}' is open ${SLOT_COUNT} times, which is the most there can be`, { path: this.directory });
+  }
+}
+
+function openControl(directory: string, path: string, mode: "r" | "rw"): number {
+  try {
+    return openRegular(path, mode).fd;
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code !== "ENOENT" && code !== "ENOTDIR") throw error;
+    const stat = fs.statSync(directory, { throwIfNoEntry: false });
+    if (stat === undefined) throw error;
+    if (!stat.isDirectory()) throw new MapError("ERR_NOT_HOLDFAST", `'${directory}' is a file; a queue is a directory`, { path: directory });
+    const empty = fs.readdirSync(directory).length === 0;
+    throw new MapError("ERR_NOT_HOLDFAST", `'${directory}' is ${empty ? "an empty directory" : "a directory of something else"}, not a queue: it has no control file`, { path: directory });
+  }
+}
+
+function readShape({ fields }: Header, path: string): Shape {
+  const [segmentBytes = 0, maxBytes = 0, slots, leases, spares = 0] = fields;
+  if (slots !== SLOT_COUNT || leases !== LEASE_COUNT || segmentBytes <= RECORDS_OFFSET || spares < 1 || spares > MAX_SPARES) {
+    throw new MapError("ERR_CORRUPT", `'${path}' has a shape that no version of holdfast wrote`, { path });
+  }
+  return { segmentBytes, maxBytes, spares };
+}
+
+/**
+ * Creates the queue's directory, whole before its name exists. False if something of that name was there or came first; it is
+ * left alone.
+ */
+export function createQueue(directory: string, shape: Shape, permissions: number): boolean {
+  const temporary = temporaryName(directory);
+  // Who may read the files may list the directory.
+  const listing = permissions | ((permissions & 0o444) >> 2) | 0o700;
+  fileSystem(temporary, () => fs.mkdirSync(temporary, { mode: listing }));
+  try {
+    const id = randomBytes(16);
+    for (let segment = 1; segment <= 1 + shape.spares; segment++) {
+      const base = segment === 1 ? FIRST_BASE : 0;
+      createSegment(join(temporary, segmentName(segment)), { queueId: id, id: segment, byteLength: shape.segmentBytes, base, permissions });
+    }
+    writeControl(join(temporary, CONTROL_NAME), id, shape, permissions);
+    syncDirectory(temporary);
+    try {
+      fs.renameSync(temporary, directory);
+    } catch (error) {
+      const { code } = error as NodeJS.ErrnoException;
+      if (code === "ENOTEMPTY" || code === "EEXIST" || code === "ENOTDIR") return false;
+      throw fromFileSystem(error, directory);
+    }
+    syncDirectory(join(directory, ".."));
+    return true;
+  } finally {
+    fs.rmSync(temporary, { recursive: true, force: true });
+  }
+}
+
+function writeControl(path: string, id: Uint8Array, shape: Shape, permissions: number): void {
+  const { fd } = openRegular(path, "rw", fs.constants.O_CREAT | fs.constants.O_EXCL, permissions);
+  try {
+    reserve(fd, 0, CONTROL_BYTES, path);
+    const fields = [shape.segmentBytes, shape.maxBytes, SLOT_COUNT, LEASE_COUNT, shape.spares];
+    writeFully(fd, encodeHeader({ kind: "queue", id, fields }), 0, path);
+    const region = new Region({ fd, offset: 0, byteLength: CONTROL_BYTES, flags: mapFlags.WRITE, writable: true, what: "queue", path });
+    try {
+      fillControl(region.address, crc32c(id), shape);
+    } finally {
+      region.release();
+    }
+    fileSystem(path, () => fs.fsyncSync(fd));
+  } finally {
+    fs.closeSync(fd);
+  }
+}
+
+function fillControl(address: number, salt: number, shape: Shape): void {
+  const hf = native();
+  const scratch = allocateScratch(256);
+  const values = new Float64Array(scratch.buffer);
+  values[PRODUCER.position] = FIRST_BASE + RECORDS_OFFSET;
+  values[PRODUCER.segment] = 1;
+  values[PRODUCER.offset] = RECORDS_OFFSET;
+  values[PRODUCER.sequence] = 1;
+  check(hf.hf_cell_init(address + PRODUCER_CELLS, PRODUCER_WORDS, salt, scratch.address), "producer cell");
+  values.fill(0);
+  values[CONSUMER.position] = FIRST_BASE + RECORDS_OFFSET;
+  values[CONSUMER.segment] = 1;
+  values[CONSUMER.offset] = RECORDS_OFFSET;
+  values[CONSUMER.sequence] = 1;
+  values[CONSUMER.head] = 1;
+  check(hf.hf_cell_init(address + CONSUMER_CELLS, CONSUMER_WORDS, salt, scratch.address), "consumer cell");
+  for (let i = 0; i < shape.spares; i++) check(hf.hf_store64(address + SPARES + 8 * i, 2 + i), "spares");
+  check(hf.hf_store64(address + NEXT_SEGMENT, 2 + shape.spares), "next segment");
+}

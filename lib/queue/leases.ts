@@ -1,0 +1,162 @@
+/**
+ * The lease table of a queue: which records are handed out and to whom. All functions but {@linkcode LeaseTable.load} need the
+ * consumer lock.
+ *
+ * Invariant: a record whose sequence is below that of the consumer cell is either removed or has an entry here. An entry whose
+ * sequence is not below it was being written when its writer died, and does not count.
+ *
+ * @module
+ */
+import { LEASE, LEASE_BYTES, LEASE_COUNT, LEASE_WORDS, LEASES } from "../layout/queue.ts";
+import { allocateScratch, native, type Scratch } from "../native/native.ts";
+import type { NativeFunctions } from "../native/symbols.ts";
+import { MapError } from "../errors.ts";
+import type { Control } from "./control.ts";
+
+/** An entry, taken out of the table. */
+export interface LeaseEntry {
+  readonly index: number;
+  readonly sequence: number;
+  readonly owner: number;
+  readonly deadline: number;
+  readonly attempts: number;
+  readonly position: number;
+  readonly segment: number;
+  readonly offset: number;
+  readonly bytes: number;
+}
+
+/** How often owners of leases are checked for life while there is other work, in milliseconds. */
+const PROBE_INTERVAL_MS = 20;
+
+/** One handle's view of the lease table. */
+export class LeaseTable {
+  readonly #control: Control;
+  readonly #hf: NativeFunctions;
+  #copy: Scratch | undefined;
+  #lastProbe = 0;
+
+  constructor(control: Control) {
+    this.#control = control;
+    this.#hf = native();
+  }
+
+  /** The entries below `end` that are in use, for the cursor at `sequence`. */
+  load(end: number, sequence: number): LeaseEntry[] {
+    const words = this.#load(end);
+    const entries: LeaseEntry[] = [];
+    for (let index = 0; index < end; index++) {
+      const entry = entryAt(words, index);
+      if (entry.sequence > 0 && entry.sequence < sequence) entries.push(entry);
+    }
+    return entries;
+  }
+
+  /** The entry at `index` as it is now. */
+  read(index: number): LeaseEntry {
+    const words = this.#control.loadWords(LEASES + index * LEASE_BYTES, LEASE_WORDS);
+    return { ...entryAt(words, 0), index };
+  }
+
+  /** Writes an entry whole; its sequence last. */
+  write(entry: LeaseEntry): void {
+    const { words } = this.#control;
+    words[LEASE.sequence] = entry.sequence;
+    words[LEASE.owner] = entry.owner;
+    words[LEASE.deadline] = entry.deadline;
+    words[LEASE.attempts] = entry.attempts;
+    words[LEASE.position] = entry.position;
+    words[LEASE.segment] = entry.segment;
+    words[LEASE.offset] = entry.offset;
+    words[LEASE.bytes] = entry.bytes;
+    this.#control.storeWords(LEASES + entry.index * LEASE_BYTES, LEASE_WORDS);
+  }
+
+  /** Frees an entry: one store. */
+  clear(index: number): void {
+    this.#control.words[LEASE.sequence] = 0;
+    this.#control.storeWords(LEASES + index * LEASE_BYTES, 1);
+  }
+
+  /** A free index, as low as possible; `end` is the first that was never in use. */
+  free(entries: readonly LeaseEntry[], end: number): number {
+    if (entries.length < end) {
+      const used = new Set(entries.map((entry) => entry.index));
+      for (let index = 0; index < end; index++) if (!used.has(index)) return index;
+    }
+    if (end < LEASE_COUNT) return end;
+    const { directory } = this.#control;
+    throw new MapError("ERR_TOO_MANY_LEASES", `'${directory}' has ${LEASE_COUNT} records leased, which is the most there can be; acknowledge some`, { path: directory });
+  }
+
+  /**
+   * The oldest record that may be handed out again: given back, late, or its holder is dead. Holders are checked when `idle`,
+   * since nothing else is to be had then, and now and again otherwise: a check is a system call for each.
+   */
+  again(entries: readonly LeaseEntry[], idle: boolean): LeaseEntry | undefined {
+    const now = this.#hf.hf_clock_ms();
+    const probe = idle || now - this.#lastProbe >= PROBE_INTERVAL_MS;
+    if (probe) this.#lastProbe = now;
+    const living = new Map<number, boolean>();
+    const alive = (owner: number): boolean => {
+      const known = living.get(owner) ?? this.#control.alive(owner);
+      living.set(owner, known);
+      return known;
+    };
+    let oldest: LeaseEntry | undefined;
+    for (const entry of entries) {
+      if (oldest !== undefined && entry.sequence > oldest.sequence) continue;
+      const late = entry.deadline > 0 && entry.deadline <= now;
+      if (entry.owner === 0 || late || (probe && !alive(entry.owner))) oldest = entry;
+    }
+    return oldest;
+  }
+
+  /**
+   * Frees entries that were being written when their writer died, for the cursor at `sequence`. Returns what is in use: how many,
+   * their bytes, and the end.
+   */
+  repair(sequence: number): { leased: number; bytes: number; end: number } {
+    const words = this.#load(LEASE_COUNT);
+    let leased = 0;
+    let bytes = 0;
+    let end = 0;
+    for (let index = 0; index < LEASE_COUNT; index++) {
+      const entry = entryAt(words, index);
+      if (entry.sequence === 0) continue;
+      if (entry.sequence >= sequence) {
+        this.clear(index);
+        continue;
+      }
+      leased++;
+      bytes += entry.bytes;
+      end = index + 1;
+    }
+    return { leased, bytes, end };
+  }
+
+  #load(end: number): Float64Array {
+    const bytes = Math.max(1, end) * LEASE_BYTES;
+    if (this.#copy === undefined || this.#copy.buffer.byteLength < bytes) {
+      this.#copy = allocateScratch(Math.min(LEASE_COUNT * LEASE_BYTES, 2 * bytes));
+    }
+    const result = this.#hf.hf_words_load(this.#control.region.address + LEASES, end * LEASE_WORDS, this.#copy.address);
+    if (result < 0) throw this.#control.error(result, "lease table");
+    return new Float64Array(this.#copy.buffer);
+  }
+}
+
+function entryAt(words: Float64Array, index: number): LeaseEntry {
+  const at = index * LEASE_WORDS;
+  return {
+    index,
+    sequence: words[at + LEASE.sequence] as number,
+    owner: words[at + LEASE.owner] as number,
+    deadline: words[at + LEASE.deadline] as number,
+    attempts: words[at + LEASE.attempts] as number,
+    position: words[at + LEASE.position] as number,
+    segment: words[at + LEASE.segment] as number,
+    offset: words[at + LEASE.offset] as number,
+    bytes: words[at + LEASE.bytes] as number,
+  };
+}

@@ -1,0 +1,210 @@
+/**
+ * The segment files of a queue: creation, use, reuse, removal.
+ *
+ * A segment is referred to by the chain from the oldest needed segment to the tail, or it is a spare, or nobody refers to it
+ * and its file is only waste. Every change goes through "nobody refers to it", so a process that dies in between wastes a file
+ * and harms nothing; {@linkcode Segments.sweep} finds such files.
+ *
+ * @module
+ */
+import * as fs from "node:fs";
+import { join } from "node:path";
+import { check, MapError } from "../errors.ts";
+import { fileSystem, openRegular, readUpTo, reserve, writeFully } from "../files.ts";
+import { decodeHeader, encodeHeader, HEADER_BYTES } from "../layout/header.ts";
+import {
+  NEXT_SEGMENT,
+  RECORDS_OFFSET,
+  SEGMENT,
+  SEGMENT_WORDS,
+  SEGMENT_WORDS_OFFSET,
+  segmentId,
+  segmentName,
+  SPARES,
+} from "../layout/queue.ts";
+import { native } from "../native/native.ts";
+import { mapFlags, type NativeFunctions } from "../native/symbols.ts";
+import { Region } from "../region.ts";
+import type { Control } from "./control.ts";
+
+/** What a new segment file is. */
+export interface NewSegment {
+  readonly queueId: Uint8Array;
+  readonly id: number;
+  readonly byteLength: number;
+  /** 0 for a free one. */
+  readonly base: number;
+  readonly permissions: number;
+}
+
+/** Creates a segment file, its storage reserved. It may be left half-made by a crash: nobody refers to it before it is used. */
+export function createSegment(path: string, { queueId, id, byteLength, base, permissions }: NewSegment): void {
+  const { fd } = openRegular(path, "rw", fs.constants.O_CREAT | fs.constants.O_EXCL, permissions);
+  try {
+    reserve(fd, 0, byteLength, path);
+    writeFully(fd, encodeHeader({ kind: "segment", id: queueId, fields: [id, byteLength] }), 0, path);
+    const word = new Uint8Array(8);
+    new DataView(word.buffer).setBigUint64(0, BigInt(base), true);
+    writeFully(fd, word, SEGMENT_WORDS_OFFSET, path);
+  } catch (error) {
+    fs.rmSync(path, { force: true });
+    throw error;
+  } finally {
+    fs.closeSync(fd);
+  }
+}
+
+/** What a segment says of itself at present. */
+export interface SegmentState {
+  readonly base: number;
+  /** 0 while it is the tail. */
+  readonly end: number;
+  readonly next: number;
+}
+
+/** One handle's mappings of the segments of its queue. */
+export class Segments {
+  readonly #control: Control;
+  readonly #hf: NativeFunctions;
+  readonly #mapped = new Map<number, Region>();
+  readonly #permissions: number;
+  // The one asked for last, which is nearly always the one asked for next.
+  #lastId = 0;
+  #last: Region | undefined;
+
+  constructor(control: Control) {
+    this.#control = control;
+    this.#hf = native();
+    this.#permissions = fileSystem(control.directory, () => fs.statSync(join(control.directory, "control"))).mode & 0o777;
+  }
+
+  /** The mapping of a segment. `ERR_CORRUPT` if its file is missing or is not that segment. */
+  get(id: number): Region {
+    if (id === this.#lastId && this.#last !== undefined) return this.#last;
+    const region = this.#mapped.get(id) ?? this.#map(id);
+    this.#lastId = id;
+    this.#last = region;
+    return region;
+  }
+
+  /** A segment's changing words. */
+  state(id: number): SegmentState {
+    const control = this.#control;
+    const result = this.#hf.hf_words_load(this.get(id).address + SEGMENT_WORDS_OFFSET, SEGMENT_WORDS, control.wordsAddress);
+    if (result < 0) throw control.error(result, segmentName(id));
+    const { words } = control;
+    return { base: words[SEGMENT.base] as number, end: words[SEGMENT.end] as number, next: words[SEGMENT.next] as number };
+  }
+
+  /** Sets a segment's changing words. The caller holds the producer lock, or the segment is nobody's. */
+  setState(id: number, state: SegmentState): void {
+    const control = this.#control;
+    control.words[SEGMENT.base] = state.base;
+    control.words[SEGMENT.end] = state.end;
+    control.words[SEGMENT.next] = state.next;
+    const result = this.#hf.hf_words_store(this.get(id).address + SEGMENT_WORDS_OFFSET, SEGMENT_WORDS, control.wordsAddress);
+    if (result < 0) throw control.error(result, segmentName(id));
+  }
+
+  /** A segment for a record of `recordBytes`: a spare, or a new file. The caller holds the producer lock. */
+  take(recordBytes: number): number {
+    const { shape, region } = this.#control;
+    const needed = RECORDS_OFFSET + recordBytes;
+    if (needed <= shape.segmentBytes) {
+      for (let i = 0; i < shape.spares; i++) {
+        const cell = region.address + SPARES + 8 * i;
+        const id = this.#hf.hf_load64(cell, 0);
+        // The base is looked at so that a damaged id can't hand out a segment that holds records.
+        if (id > 0 && this.state(id).base === 0 && this.#hf.hf_cas64(cell, id, 0) === id) return id;
+      }
+    }
+    const id = check(this.#hf.hf_add64(region.address + NEXT_SEGMENT, 1), "next segment", this.#control.directory);
+    const byteLength = Math.max(shape.segmentBytes, Math.ceil(needed / 4096) * 4096);
+    const permissions = this.#permissions;
+    createSegment(this.#path(id), { queueId: this.#control.id, id, byteLength, base: 0, permissions });
+    return id;
+  }
+
+  /** Keeps a segment that nobody refers to any more as a spare, or removes its file. The caller holds one of the locks. */
+  recycle(id: number): void {
+    const { shape, region } = this.#control;
+    if (this.get(id).byteLength === shape.segmentBytes) {
+      this.setState(id, { base: 0, end: 0, next: 0 });
+      for (let i = 0; i < shape.spares; i++) {
+        if (this.#hf.hf_cas64(region.address + SPARES + 8 * i, 0, id) === 0) return;
+      }
+    }
+    this.#unmap(id);
+    fileSystem(this.#path(id), () => fs.rmSync(this.#path(id), { force: true }));
+  }
+
+  /**
+   * Removes the files of segments that are neither in `live` nor spares, left by processes that died at the wrong moment. The
+   * caller holds both locks.
+   */
+  sweep(live: ReadonlySet<number>): void {
+    const { shape, region, directory } = this.#control;
+    const kept = new Set(live);
+    for (let i = 0; i < shape.spares; i++) kept.add(this.#hf.hf_load64(region.address + SPARES + 8 * i, 0));
+    for (const name of fileSystem(directory, () => fs.readdirSync(directory))) {
+      const id = segmentId(name);
+      if (id === undefined || kept.has(id)) continue;
+      this.#unmap(id);
+      fs.rmSync(this.#path(id), { force: true });
+    }
+  }
+
+  /** Unmaps all segments. */
+  close(): void {
+    for (const region of this.#mapped.values()) region.release();
+    this.#mapped.clear();
+    this.#last = undefined;
+  }
+
+  #path(id: number): string {
+    return join(this.#control.directory, segmentName(id));
+  }
+
+  #map(id: number): Region {
+    const path = this.#path(id);
+    const { writable, id: queueId } = this.#control;
+    const { fd, byteLength } = openSegment(path, writable ? "rw" : "r");
+    try {
+      const header = decodeHeader(readUpTo(fd, 0, HEADER_BYTES, path), "segment", path);
+      const same = header.id.every((byte, i) => byte === queueId[i]);
+      if (!same || header.fields[0] !== id || header.fields[1] !== byteLength || byteLength <= RECORDS_OFFSET) {
+        throw new MapError("ERR_CORRUPT", `'${path}' is not segment ${id} of this queue, or not all of it`, { path });
+      }
+      const region = new Region({ fd, offset: 0, byteLength, flags: writable ? mapFlags.WRITE : 0, writable, what: "queue", path });
+      this.#evict();
+      this.#mapped.set(id, region);
+      return region;
+    } finally {
+      fs.closeSync(fd);
+    }
+  }
+
+  /** Unmaps the oldest mappings: segments that others removed would keep their storage otherwise. */
+  #evict(): void {
+    const most = 3 + this.#control.shape.spares;
+    for (const id of this.#mapped.keys()) {
+      if (this.#mapped.size < most) return;
+      this.#unmap(id);
+    }
+  }
+
+  #unmap(id: number): void {
+    this.#mapped.get(id)?.release();
+    this.#mapped.delete(id);
+    if (id === this.#lastId) this.#last = undefined;
+  }
+}
+
+function openSegment(path: string, mode: "r" | "rw"): { fd: number; byteLength: number } {
+  try {
+    return openRegular(path, mode);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
+    throw new MapError("ERR_CORRUPT", `'${path}' is missing`, { path, cause: error });
+  }
+}

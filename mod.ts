@@ -1,0 +1,19 @@
+/**
+ * Memory-mapped files, shared 64-bit atomics, persistent counters and a persistent queue for Bun, Deno and Node.
+ *
+ * @example
+ * ```ts
+ * import { Queue } from "holdfast";
+ * using queue = Queue.open<string>("/tmp/example.queue", { codec: "text" });
+ * queue.push("hello");
+ * queue.pop(); // "hello"
+ * ```
+ *
+ * @module
+ */
+export { Int64Atomics, type WaitOptions, type WaitResult } from "./lib/atomics.ts";
+export { type CounterKey, Counters, type CountersOptions } from "./lib/counters.ts";
+export { MapError, type MapErrorDetails } from "./lib/errors.ts";
+export { type FlushOptions, Mapping, type MappingOptions, type WriteData } from "./lib/mapping.ts";
+export { Lease, type LeaseOptions, Queue, type QueueOptions } from "./lib/queue.ts";
+export type { Codec, JsonValue } from "./lib/queue/codec.ts";
