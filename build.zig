@@ -3,6 +3,7 @@
 //!   zig build                         the library of this machine, to <prefix>/native/<name>/
 //!   zig build -Dlibrary=linux-arm64   another row of `targets`; -Dlibrary=all builds every row
 //!   zig build test                    csrc/tests/*_test.c, each linked with csrc/*.c and run
+//!   zig build bench                   bench/c/*.c with csrc/*.c, to <prefix>/bench/holdfast-bench
 //!
 //! scripts/build.ts calls this file with --prefix build and keeps Zig's caches in .zig-cache.
 
@@ -73,6 +74,7 @@ pub fn build(b: *std.Build) void {
         b.getInstallStep().dependOn(&b.addFail(b.fmt("no library target is called '{s}'", .{wanted})).step);
 
     addTests(b, sources);
+    addBench(b, sources);
 }
 
 fn isWanted(b: *std.Build, wanted: []const u8, target: Target) bool {
@@ -151,6 +153,21 @@ fn addTests(b: *std.Build, sources: []const []const u8) void {
         run.stdio = .inherit; // also means: run every time, and one after the other
         step.dependOn(&run.step);
     }
+}
+
+/// The C side of the benchmarks: one program of the host, optimised as the library is.
+fn addBench(b: *std.Build, sources: []const []const u8) void {
+    const host = b.graph.host.result;
+    const target = b.resolveTargetQuery(linux(host.cpu.arch, if (host.abi.isMusl()) .musl else .gnu));
+    const program = b.addExecutable(.{
+        .name = "holdfast-bench",
+        .root_module = b.createModule(.{ .target = target, .optimize = .fast, .link_libc = true, .sanitize_c = .off }),
+    });
+    const flags = std.mem.concat(b.allocator, []const u8, &.{ &c_flags, &.{"-O2"} }) catch @panic("OOM");
+    program.root_module.addCSourceFiles(.{ .files = list(b, "bench/c", ".c"), .flags = flags });
+    program.root_module.addCSourceFiles(.{ .files = sources, .flags = flags });
+    const install = b.addInstallFile(program.getEmittedBin(), "bench/holdfast-bench");
+    b.step("bench", "Build the C side of the benchmarks").dependOn(&install.step);
 }
 
 /// Paths of the files in `folder` whose names end in `suffix`, sorted: the link order must not

@@ -73,7 +73,7 @@ static double read_cell(struct cell_pair *pair, uint32_t count, uint32_t salt, d
     if (own != version || checksum != checksum_of(words, count, version, salt)) return HF_E_CORRUPT;
     for (uint32_t i = 0; i < count; i++) {
       if (words[i] > HF_MAX_SAFE_WORD) return HF_E_CORRUPT;
-      values[i] = (double)words[i];
+      values[i] = hf_to_double(words[i]);
     }
     return 0;
   }

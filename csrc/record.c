@@ -42,7 +42,7 @@ HF_APART double load_words(double *to, const uint64_t *from, size_t count) {
   for (size_t i = 0; i < count; i++) {
     uint64_t word = __atomic_load_n(&from[i], __ATOMIC_ACQUIRE);
     if (word > HF_MAX_SAFE_WORD) result = HF_E_CORRUPT;
-    to[i] = (double)word;
+    to[i] = hf_to_double(word);
   }
   HF_GUARD_LEAVE();
   return result;
@@ -50,7 +50,7 @@ HF_APART double load_words(double *to, const uint64_t *from, size_t count) {
 
 HF_APART double store_words(uint64_t *to, const double *from, size_t count) {
   HF_GUARD_ENTER();
-  for (size_t i = count; i > 0; i--) __atomic_store_n(&to[i - 1], (uint64_t)from[i - 1], __ATOMIC_RELEASE);
+  for (size_t i = count; i > 0; i--) __atomic_store_n(&to[i - 1], (uint64_t)(int64_t)from[i - 1], __ATOMIC_RELEASE);
   HF_GUARD_LEAVE();
   return 0;
 }

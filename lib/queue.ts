@@ -416,7 +416,10 @@ export class Queue<T = JsonValue> implements Disposable {
 
   // ---- consumer side ------------------------------------------------------------------------------------------------
 
-  /** Runs `change` with the consumer lock and its cell in `control.consumer.values`. `change` commits, or changes nothing. */
+  /**
+   * Runs `change` with the consumer lock and its cell in `control.consumer.values`. `change` commits, which releases the lock, or
+   * leaves the cell as it is and releases the lock itself.
+   */
   #consuming<R>(change: () => R): R {
     const control = this.#control;
     if (control.acquire(control.consumer)) this.#repair();
@@ -431,8 +434,6 @@ export class Queue<T = JsonValue> implements Disposable {
         control.release(control.consumer);
       }
       throw error;
-    } finally {
-      control.release(control.consumer); // does nothing after a commit
     }
   }
 
@@ -574,6 +575,7 @@ export class Queue<T = JsonValue> implements Disposable {
       }
       this.#inbox.shrink();
       if (values.length > 0) this.#finish(cell, entries);
+      else this.#control.release(this.#control.consumer);
       return values;
     });
   }
@@ -597,11 +599,15 @@ export class Queue<T = JsonValue> implements Disposable {
     if (again !== undefined) {
       const entry = { ...again, owner, deadline, attempts: again.attempts + 1 };
       this.#leases.write(entry);
+      this.#control.release(this.#control.consumer);
       return entry;
     }
     const index = this.#leases.free(entries, cell[CONSUMER.leaseEnd] as number);
     const place = this.#next(cell);
-    if (place === undefined) return undefined;
+    if (place === undefined) {
+      this.#control.release(this.#control.consumer);
+      return undefined;
+    }
     const entry: LeaseEntry = { ...place, index, owner, deadline, attempts: 1 };
     // Counts only once the commit has moved the cursor over the record.
     this.#leases.write(entry);
@@ -622,6 +628,7 @@ export class Queue<T = JsonValue> implements Disposable {
       }
       if (keep) {
         this.#leases.write({ ...entry, owner: 0, deadline: 0 });
+        this.#control.release(this.#control.consumer);
         return;
       }
       const cell = this.#control.consumer.values;

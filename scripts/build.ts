@@ -7,7 +7,7 @@ import { createHash } from "node:crypto";
 import { existsSync, globSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { parseArgs } from "node:util";
-import { compileLibrary, type Compiler, compileTest, findCompiler } from "./cc.ts";
+import { compileBench, compileLibrary, type Compiler, compileTest, findCompiler } from "./cc.ts";
 import { hostName, root, zigVersion } from "./project.ts";
 import { findLocalZig, findZig, type NoZig, type Zig, zigBuild } from "./zig.ts";
 
@@ -130,6 +130,23 @@ function runCTestsWith(compiler: Compiler): { ok: boolean; output: string } {
   } finally {
     rmSync(temporary, { recursive: true, force: true });
   }
+}
+
+/** Builds the C side of the benchmarks, bench/c/*.c with csrc/*.c; returns where it is and what compiled it. */
+export function buildBench(): { program: string; compiler: string } {
+  const tool = chooseTool();
+  const program = path.join(root, "build", "bench", "holdfast-bench");
+  mkdirSync(path.dirname(program), { recursive: true });
+  if ("exe" in tool) {
+    const result = zigBuild(tool, ["bench", "--prefix", path.join(root, "build")]);
+    if (!result.ok) throw new Error(`zig build bench failed\n${result.stderr.trim()}`);
+    return { program, compiler: `Zig ${zigVersion}` };
+  }
+  const made = `${program}.${process.pid}.tmp`; // renamed, since another run may be executing the old one
+  const messages = compileBench(tool.compiler, [...find("bench/c/*.c"), ...cSources()], made);
+  if (messages !== undefined) throw new Error(`${tool.compiler.command.join(" ")} failed\n${messages.trim()}`);
+  renameSync(made, program);
+  return { program, compiler: tool.compiler.version };
 }
 
 function chooseTool(): Zig | { readonly compiler: Compiler; readonly reason: string } {

@@ -46,6 +46,10 @@ export function compileLibrary(compiler: Compiler, sources: readonly string[], o
   return compile(compiler, [...common, ...cpu, ...library, "-o", out, ...sources]);
 }
 
+export function compileBench(compiler: Compiler, sources: readonly string[], out: string): string | undefined {
+  return compile(compiler, [...common, ...cpu, "-O2", "-o", out, ...sources]);
+}
+
 export function compileTest(compiler: Compiler, sources: readonly string[], out: string): string | undefined {
   return compile(compiler, [...common, ...test, "-o", out, ...sources]);
 }

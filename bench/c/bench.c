@@ -1,0 +1,359 @@
+/*
+ * bench.c - the C side of the benchmarks: the workloads of ../workloads.ts on the same kind of memory, a mapped file.
+ *
+ *   holdfast-bench WORKLOAD FOLDER PAYLOAD BACKLOG
+ *
+ * PAYLOAD is in hexadecimal. Prints `ready`; then each line on stdin is a number of operations to do, answered by the
+ * nanoseconds that they took. Ends at the end of stdin. Every result is checked; a wrong one ends the program with code 1.
+ */
+#include "../../csrc/holdfast.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+static const char *workload_name = "";
+
+#define NEED(condition)                                                                                                  \
+  do {                                                                                                                   \
+    if (!(condition)) {                                                                                                  \
+      (void)fprintf(stderr, "bench.c:%d: %s: %s does not hold (%s)\n", __LINE__, workload_name, #condition, strerror(errno)); \
+      exit(1);                                                                                                           \
+    }                                                                                                                    \
+  } while (0)
+
+static double address_of(const volatile void *pointer) { return (double)(uintptr_t)pointer; }
+
+static uint64_t now_ns(void) {
+  struct timespec time;
+  NEED(clock_gettime(CLOCK_MONOTONIC, &time) == 0);
+  return (uint64_t)time.tv_sec * UINT64_C(1000000000) + (uint64_t)time.tv_nsec;
+}
+
+/* `bytes` of a new file of that size, its storage reserved. */
+static unsigned char *map_file(const char *folder, size_t bytes) {
+  char path[4096];
+  int length = snprintf(path, sizeof path, "%s/mapped", folder);
+  NEED(length > 0 && (size_t)length < sizeof path);
+  int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+  NEED(fd >= 0);
+  NEED(hf_reserve(fd, 0, (double)bytes) == 0);
+  double address = hf_map(fd, 0, (double)bytes, HF_MAP_WRITE);
+  NEED(address > 0);
+  NEED(close(fd) == 0);
+  return (unsigned char *)(uintptr_t)address;
+}
+
+/* ---- atomics ------------------------------------------------------------------------------------------------------- */
+
+enum { CELL_FILE_BYTES = 4096, CELL_OFFSET = 1024 };
+static const int64_t LOADED_VALUE = 123456789;
+
+static int64_t *cell;
+
+static void open_cell(const char *folder) { cell = (int64_t *)(void *)(map_file(folder, CELL_FILE_BYTES) + CELL_OFFSET); }
+
+static void open_loaded_cell(const char *folder) {
+  open_cell(folder);
+  __atomic_store_n(cell, LOADED_VALUE, __ATOMIC_SEQ_CST);
+}
+
+/* The old values of `count` additions of 1 that began at `first`, summed up. */
+static uint64_t sum_of_old(uint64_t first, uint64_t count) { return count * first + count * (count - 1) / 2; }
+
+static uint64_t run_add(uint64_t count) {
+  uint64_t first = (uint64_t)__atomic_load_n(cell, __ATOMIC_SEQ_CST), sum = 0;
+  uint64_t start = now_ns();
+  for (uint64_t i = 0; i < count; i++) sum += (uint64_t)__atomic_fetch_add(cell, 1, __ATOMIC_SEQ_CST);
+  uint64_t end = now_ns();
+  NEED(sum == sum_of_old(first, count));
+  return end - start;
+}
+
+static uint64_t run_add_call(uint64_t count) {
+  uint64_t first = (uint64_t)__atomic_load_n(cell, __ATOMIC_SEQ_CST);
+  double sum = 0, address = address_of(cell);
+  uint64_t start = now_ns();
+  for (uint64_t i = 0; i < count; i++) sum += hf_add64(address, 1);
+  uint64_t end = now_ns();
+  NEED(sum == (double)sum_of_old(first, count));
+  return end - start;
+}
+
+static uint64_t run_load(uint64_t count) {
+  uint64_t sum = 0;
+  uint64_t start = now_ns();
+  for (uint64_t i = 0; i < count; i++) sum += (uint64_t)__atomic_load_n(cell, __ATOMIC_SEQ_CST);
+  uint64_t end = now_ns();
+  NEED(sum == count * (uint64_t)LOADED_VALUE);
+  return end - start;
+}
+
+static uint64_t run_load_call(uint64_t count) {
+  double sum = 0, address = address_of(cell);
+  uint64_t start = now_ns();
+  for (uint64_t i = 0; i < count; i++) sum += hf_load64(address, 0);
+  uint64_t end = now_ns();
+  NEED(sum == (double)(count * (uint64_t)LOADED_VALUE));
+  return end - start;
+}
+
+/* ---- queue: the steps of lib/queue.ts, on one file that holds a control page and two segments ----------------------- */
+
+/* Offsets, words and the record are those of lib/layout/queue.ts. */
+enum {
+  PRODUCER_LOCK = 1024,
+  PRODUCER_CELLS = 1152,
+  CONSUMER_LOCK = 2048,
+  CONSUMER_CELLS = 2176,
+  CONTROL_BYTES = 4096,
+  SEGMENT_BYTES = 1 << 20, /* that of a queue with the default capacity */
+  SEGMENT_WORDS_OFFSET = 128,
+  RECORDS_OFFSET = 256,
+  RECORD_TOTAL = 4,
+  RECORD_LENGTH = 8,
+  RECORD_SEQUENCE = 16,
+  RECORD_PAYLOAD = 24,
+  RECORD_TRAILER_BYTES = 8,
+  STAGE_BYTES = 4096,
+};
+
+/* Words that both cells begin with, and how many each has. */
+enum { POSITION, SEGMENT, OFFSET, SEQUENCE, BYTES, PRODUCER_WORDS, HEAD = 7, CONSUMER_WORDS = 9 };
+enum { BASE, END, NEXT, SEGMENT_WORDS };
+
+static const double OWNER = 1024, SALT = 0x12345678;
+static const double segment_bytes = SEGMENT_BYTES, records_offset = RECORDS_OFFSET, stage_bytes = STAGE_BYTES;
+
+static unsigned char *control;
+static double producer[PRODUCER_WORDS], consumer[CONSUMER_WORDS], tail[PRODUCER_WORDS], words[SEGMENT_WORDS];
+static _Alignas(8) unsigned char outbox[STAGE_BYTES], inbox[STAGE_BYTES];
+
+/* Segment ids are 1 and 2, in turn. */
+static unsigned char *segment_at(double id) { return control + CONTROL_BYTES + (id == 1 ? 0 : SEGMENT_BYTES); }
+static double other_segment(double id) { return 3 - id; }
+
+static void set_segment(double id, double base, double end, double next) {
+  words[BASE] = base;
+  words[END] = end;
+  words[NEXT] = next;
+  NEED(hf_words_store(address_of(segment_at(id) + SEGMENT_WORDS_OFFSET), SEGMENT_WORDS, address_of(words)) == 0);
+}
+
+static void get_segment(double id) {
+  NEED(hf_words_load(address_of(segment_at(id) + SEGMENT_WORDS_OFFSET), SEGMENT_WORDS, address_of(words)) == 0);
+}
+
+static void open_queue(const char *folder) {
+  control = map_file(folder, CONTROL_BYTES + 2 * SEGMENT_BYTES);
+  producer[POSITION] = consumer[POSITION] = SEGMENT_BYTES + RECORDS_OFFSET;
+  producer[SEGMENT] = consumer[SEGMENT] = consumer[HEAD] = 1;
+  producer[OFFSET] = consumer[OFFSET] = RECORDS_OFFSET;
+  producer[SEQUENCE] = consumer[SEQUENCE] = 1;
+  set_segment(1, SEGMENT_BYTES, 0, 0);
+  NEED(hf_cell_init(address_of(control + PRODUCER_CELLS), PRODUCER_WORDS, SALT, address_of(producer)) == 0);
+  NEED(hf_cell_init(address_of(control + CONSUMER_CELLS), CONSUMER_WORDS, SALT, address_of(consumer)) == 0);
+}
+
+static void roll(void) {
+  double from = producer[SEGMENT], to = other_segment(from), end = producer[OFFSET], base = producer[POSITION] - end;
+  set_segment(to, base + segment_bytes, 0, 0);
+  set_segment(from, base, end, to);
+  producer[SEGMENT] = to;
+  producer[OFFSET] = RECORDS_OFFSET;
+  producer[POSITION] = base + segment_bytes + records_offset;
+}
+
+static uint32_t record_bytes(uint32_t payload_bytes) {
+  return RECORD_PAYLOAD + (payload_bytes + 7) / 8 * 8 + RECORD_TRAILER_BYTES;
+}
+
+static uint32_t word_at(const unsigned char *bytes) {
+  uint32_t word;
+  memcpy(&word, bytes, sizeof word);
+  return word;
+}
+
+static void put_word(unsigned char *bytes, uint32_t word) { memcpy(bytes, &word, sizeof word); }
+
+static void push(const unsigned char *payload, uint32_t length) {
+  uint32_t total = record_bytes(length);
+  NEED(total <= STAGE_BYTES);
+  memcpy(outbox + RECORD_PAYLOAD, payload, length);
+  memset(outbox + RECORD_PAYLOAD + length, 0, total - RECORD_TRAILER_BYTES - RECORD_PAYLOAD - length);
+  put_word(outbox + RECORD_TOTAL, total);
+  put_word(outbox + RECORD_LENGTH, length);
+  put_word(outbox + total - RECORD_TRAILER_BYTES, total);
+
+  double lock = address_of(control + PRODUCER_LOCK), cells = address_of(control + PRODUCER_CELLS);
+  NEED(hf_begin(lock, OWNER, cells, PRODUCER_WORDS, SALT, address_of(producer)) == 0);
+  if (producer[OFFSET] + total > segment_bytes) roll();
+  uint64_t sequence = (uint64_t)producer[SEQUENCE];
+  memcpy(outbox + RECORD_SEQUENCE, &sequence, sizeof sequence);
+  double target = address_of(segment_at(producer[SEGMENT])) + producer[OFFSET];
+  NEED(hf_record_write(target, address_of(outbox), total, SALT, producer[POSITION]) == 0);
+  producer[POSITION] += total;
+  producer[OFFSET] += total;
+  producer[SEQUENCE] += 1;
+  producer[BYTES] += total;
+  NEED(hf_commit(lock, OWNER, cells, PRODUCER_WORDS, SALT, address_of(producer)) == 0);
+}
+
+/* Moves the cursor over the end of its segment. */
+static void skip_end(void) {
+  get_segment(consumer[SEGMENT]);
+  if (consumer[OFFSET] < words[END]) return;
+  double end_position = words[BASE] + segment_bytes, next = words[NEXT];
+  NEED(consumer[OFFSET] == words[END] && next == other_segment(consumer[SEGMENT]));
+  get_segment(next);
+  NEED(words[BASE] == end_position);
+  consumer[SEGMENT] = consumer[HEAD] = next;
+  consumer[OFFSET] = RECORDS_OFFSET;
+  consumer[POSITION] = words[BASE] + records_offset;
+}
+
+/* Copies the oldest payload to `payload`, which has room for STAGE_BYTES; returns its length. There must be one. */
+static uint32_t pop(unsigned char *payload) {
+  double lock = address_of(control + CONSUMER_LOCK), cells = address_of(control + CONSUMER_CELLS);
+  NEED(hf_begin(lock, OWNER, cells, CONSUMER_WORDS, SALT, address_of(consumer)) == 0);
+  if (consumer[POSITION] >= tail[POSITION]) {
+    NEED(hf_cell_read(address_of(control + PRODUCER_CELLS), PRODUCER_WORDS, SALT, address_of(tail)) == 0);
+    NEED(consumer[POSITION] < tail[POSITION]);
+  }
+  if (consumer[SEGMENT] != tail[SEGMENT]) skip_end();
+  double end = tail[OFFSET];
+  if (consumer[SEGMENT] != tail[SEGMENT]) {
+    get_segment(consumer[SEGMENT]);
+    end = words[END];
+  }
+  double source = address_of(segment_at(consumer[SEGMENT])) + consumer[OFFSET];
+  double total = hf_record_read(address_of(inbox), stage_bytes, source, end - consumer[OFFSET], SALT, consumer[POSITION]);
+  NEED(total > 0 && total <= stage_bytes);
+  uint64_t sequence;
+  memcpy(&sequence, inbox + RECORD_SEQUENCE, sizeof sequence);
+  uint32_t length = word_at(inbox + RECORD_LENGTH);
+  NEED(sequence == (uint64_t)consumer[SEQUENCE] && record_bytes(length) == (uint32_t)total);
+  memcpy(payload, inbox + RECORD_PAYLOAD, length);
+  consumer[POSITION] += total;
+  consumer[OFFSET] += total;
+  consumer[SEQUENCE] += 1;
+  consumer[BYTES] += total;
+  NEED(hf_commit(lock, OWNER, cells, CONSUMER_WORDS, SALT, address_of(consumer)) == 0);
+  return length;
+}
+
+/* The message: PAYLOAD, its first four bytes replaced by a number that counts up. */
+static unsigned char message[STAGE_BYTES], received[STAGE_BYTES];
+static uint32_t message_bytes, backlog, next_in, next_out;
+
+static void read_payload(const char *hex) {
+  size_t digits = strlen(hex);
+  NEED(digits % 2 == 0 && digits / 2 >= 8 && digits / 2 <= STAGE_BYTES / 2);
+  message_bytes = (uint32_t)(digits / 2);
+  for (uint32_t i = 0; i < message_bytes; i++) {
+    unsigned byte;
+    NEED(sscanf(hex + 2 * i, "%2x", &byte) == 1);
+    message[i] = (unsigned char)byte;
+  }
+}
+
+static void push_next(void) {
+  put_word(message, next_in++);
+  push(message, message_bytes);
+}
+
+/* Takes the next message and checks its length, its number and its last byte; all of it is checked once a round. */
+static void pop_next(void) {
+  uint32_t length = pop(received);
+  NEED(length == message_bytes && word_at(received) == next_out && received[length - 1] == message[length - 1]);
+  next_out++;
+}
+
+static void check_received(void) { NEED(memcmp(received + 4, message + 4, message_bytes - 4) == 0); }
+
+static uint64_t run_pair(uint64_t count) {
+  uint64_t start = now_ns();
+  for (uint64_t i = 0; i < count; i++) {
+    push_next();
+    pop_next();
+  }
+  uint64_t end = now_ns();
+  check_received();
+  return end - start;
+}
+
+/* Pushes and pops `count` messages, `backlog` at a time; what each side took goes to `pushing` and `popping`. */
+static void run_sides(uint64_t count, uint64_t *pushing, uint64_t *popping) {
+  *pushing = *popping = 0;
+  for (uint64_t done = 0; done < count;) {
+    uint64_t batch = count - done < backlog ? count - done : backlog;
+    uint64_t start = now_ns();
+    for (uint64_t i = 0; i < batch; i++) push_next();
+    uint64_t middle = now_ns();
+    for (uint64_t i = 0; i < batch; i++) pop_next();
+    uint64_t end = now_ns();
+    check_received();
+    *pushing += middle - start;
+    *popping += end - middle;
+    done += batch;
+  }
+}
+
+static uint64_t run_push(uint64_t count) {
+  uint64_t pushing, popping;
+  run_sides(count, &pushing, &popping);
+  return pushing;
+}
+
+static uint64_t run_pop(uint64_t count) {
+  uint64_t pushing, popping;
+  run_sides(count, &pushing, &popping);
+  return popping;
+}
+
+/* ---- main ---------------------------------------------------------------------------------------------------------- */
+
+static const struct workload {
+  const char *name;
+  void (*open)(const char *folder);
+  uint64_t (*run)(uint64_t count);
+} workloads[] = {
+    {"counter-add", open_cell, run_add},          {"counter-add-call", open_cell, run_add_call},
+    {"atomic-load", open_loaded_cell, run_load},  {"atomic-load-call", open_loaded_cell, run_load_call},
+    {"queue-push-pop", open_queue, run_pair},     {"queue-push", open_queue, run_push},
+    {"queue-pop", open_queue, run_pop},
+};
+
+int main(int argc, char **argv) {
+  if (argc != 5) {
+    (void)fprintf(stderr, "usage: %s WORKLOAD FOLDER PAYLOAD BACKLOG\n", argv[0]);
+    return 2;
+  }
+  workload_name = argv[1];
+  const struct workload *workload = NULL;
+  for (size_t i = 0; i < sizeof workloads / sizeof workloads[0]; i++) {
+    if (strcmp(workloads[i].name, argv[1]) == 0) workload = &workloads[i];
+  }
+  NEED(workload != NULL);
+  NEED(hf_guard_install() == 0);
+  read_payload(argv[3]);
+  backlog = (uint32_t)strtoul(argv[4], NULL, 10);
+  NEED(backlog > 0);
+  workload->open(argv[2]);
+  NEED(puts("ready") >= 0 && fflush(stdout) == 0);
+
+  char line[64];
+  while (fgets(line, sizeof line, stdin) != NULL) {
+    uint64_t count = strtoull(line, NULL, 10);
+    NEED(count > 0);
+    NEED(printf("%" PRIu64 "\n", workload->run(count)) > 0 && fflush(stdout) == 0);
+  }
+  return 0;
+}

@@ -1,0 +1,143 @@
+/**
+ * One runtime's side of the benchmarks, a process of its own for each workload:
+ *
+ *     subject.ts WORKLOAD FOLDER
+ *
+ * Prints `ready`; then each line on stdin is a number of operations to do, answered by the nanoseconds that they took. Ends at
+ * the end of stdin. Every result is checked; a wrong one ends the process with an error.
+ */
+import path from "node:path";
+import process from "node:process";
+import { createInterface } from "node:readline";
+import { Counters, Mapping, Queue } from "../mod.ts";
+import { backlog, loadedValue, payload } from "./workloads.ts";
+
+/** Does `count` operations; returns the milliseconds that they took. */
+type Run = (count: number) => number;
+
+function need(condition: boolean, what: string): void {
+  if (!condition) throw new Error(`wrong result: ${what}`);
+}
+
+function counterAdd(folder: string): Run {
+  const counters = Counters.open(path.join(folder, "counters"), { names: ["operations"] });
+  return (count) => {
+    const first = counters.get(0);
+    let sum = 0;
+    const start = performance.now();
+    for (let i = 0; i < count; i++) sum += counters.add(0);
+    const end = performance.now();
+    need(sum === count * first + (count * (count - 1)) / 2, "the old values");
+    need(counters.get(0) === first + count, "the value at the end");
+    return end - start;
+  };
+}
+
+function atomicLoad(folder: string): Run {
+  const offset = 1024;
+  const mapping = Mapping.open(path.join(folder, "mapped"), { create: true, byteLength: 4096 });
+  mapping.atomics.store(offset, loadedValue);
+  return (count) => {
+    let sum = 0;
+    const start = performance.now();
+    for (let i = 0; i < count; i++) sum += mapping.atomics.load(offset);
+    const end = performance.now();
+    need(sum === count * loadedValue, "the values loaded");
+    return end - start;
+  };
+}
+
+/** A queue, and messages that carry their number. */
+class Messages {
+  readonly #queue: Queue<Uint8Array>;
+  readonly #message = payload.slice();
+  readonly #number = new Uint32Array(this.#message.buffer, 0, 1);
+  readonly #last = payload.at(-1) as number;
+  #nextIn = 0;
+  #nextOut = 0;
+  #received: Uint8Array | undefined;
+
+  constructor(folder: string) {
+    this.#queue = Queue.open<Uint8Array>(path.join(folder, "queue"), { codec: "bytes" });
+  }
+
+  pushNext(): void {
+    this.#number[0] = this.#nextIn++;
+    need(this.#queue.push(this.#message), "the queue is full");
+  }
+
+  /** Takes the next message and checks its length, its number and its last byte. */
+  popNext(): void {
+    const received = this.#queue.pop();
+    if (received === undefined) throw new Error("wrong result: the queue is empty");
+    const number = (received[0]! | (received[1]! << 8) | (received[2]! << 16) | (received[3]! << 24)) >>> 0;
+    const good = received.length === payload.length && number === this.#nextOut++ && received[payload.length - 1] === this.#last;
+    need(good, "the message");
+    this.#received = received;
+  }
+
+  /** Checks all of the last message. */
+  checkReceived(): void {
+    const received = this.#received ?? new Uint8Array();
+    need(payload.every((byte, i) => i < 4 || received[i] === byte), "the bytes of the message");
+  }
+}
+
+function pushPop(folder: string): Run {
+  const messages = new Messages(folder);
+  return (count) => {
+    const start = performance.now();
+    for (let i = 0; i < count; i++) {
+      messages.pushNext();
+      messages.popNext();
+    }
+    const end = performance.now();
+    messages.checkReceived();
+    return end - start;
+  };
+}
+
+/** Pushes and pops, `backlog` messages at a time; the clock runs for one of the two. */
+function oneSide(folder: string, timed: "push" | "pop"): Run {
+  const messages = new Messages(folder);
+  return (count) => {
+    let pushing = 0;
+    let popping = 0;
+    for (let done = 0; done < count; done += backlog) {
+      const batch = Math.min(backlog, count - done);
+      const start = performance.now();
+      for (let i = 0; i < batch; i++) messages.pushNext();
+      const middle = performance.now();
+      for (let i = 0; i < batch; i++) messages.popNext();
+      const end = performance.now();
+      messages.checkReceived();
+      pushing += middle - start;
+      popping += end - middle;
+    }
+    return timed === "push" ? pushing : popping;
+  };
+}
+
+function open(workload: string, folder: string): Run {
+  switch (workload) {
+    case "counter-add":
+      return counterAdd(folder);
+    case "atomic-load":
+      return atomicLoad(folder);
+    case "queue-push-pop":
+      return pushPop(folder);
+    case "queue-push":
+      return oneSide(folder, "push");
+    case "queue-pop":
+      return oneSide(folder, "pop");
+    default:
+      throw new Error(`there is no workload '${workload}'`);
+  }
+}
+
+const [workload = "", folder = ""] = process.argv.slice(2);
+const run = open(workload, folder);
+console.log("ready");
+for await (const line of createInterface({ input: process.stdin })) {
+  console.log(Math.round(run(Number(line)) * 1e6));
+}
