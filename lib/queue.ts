@@ -355,6 +355,7 @@ export class Queue<T = JsonValue> implements Disposable {
   #append(sizes: readonly number[]): number {
     const control = this.#control;
     const side = control.producer;
+    this.#segments.trim();
     if (control.acquire(side)) this.#requestSweep();
     const taken: number[] = [];
     try {
@@ -422,6 +423,7 @@ export class Queue<T = JsonValue> implements Disposable {
    */
   #consuming<R>(change: () => R): R {
     const control = this.#control;
+    this.#segments.trim();
     if (control.acquire(control.consumer)) this.#repair();
     try {
       return change();
@@ -723,6 +725,7 @@ export class Queue<T = JsonValue> implements Disposable {
    * the end.
    */
   #step(cell: Float64Array): boolean {
+    this.#segments.trim();
     try {
       return this.#next(cell) !== undefined;
     } catch (error) {

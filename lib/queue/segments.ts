@@ -154,6 +154,19 @@ export class Segments {
     }
   }
 
+  /**
+   * Unmaps the segments that were mapped first if there are many: those that others removed would keep their storage otherwise.
+   * Called between operations only, so that no region is taken away from one that is under way.
+   */
+  trim(): void {
+    const most = 3 + this.#control.shape.spares;
+    if (this.#mapped.size <= most) return;
+    for (const id of this.#mapped.keys()) {
+      if (this.#mapped.size <= most) return;
+      this.#unmap(id);
+    }
+  }
+
   /** Unmaps all segments. */
   close(): void {
     for (const region of this.#mapped.values()) region.release();
@@ -176,20 +189,10 @@ export class Segments {
         throw new MapError("ERR_CORRUPT", `'${path}' is not segment ${id} of this queue, or not all of it`, { path });
       }
       const region = new Region({ fd, offset: 0, byteLength, flags: writable ? mapFlags.WRITE : 0, writable, what: "queue", path });
-      this.#evict();
       this.#mapped.set(id, region);
       return region;
     } finally {
       fs.closeSync(fd);
-    }
-  }
-
-  /** Unmaps the oldest mappings: segments that others removed would keep their storage otherwise. */
-  #evict(): void {
-    const most = 3 + this.#control.shape.spares;
-    for (const id of this.#mapped.keys()) {
-      if (this.#mapped.size < most) return;
-      this.#unmap(id);
     }
   }
 

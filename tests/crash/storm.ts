@@ -92,7 +92,7 @@ export async function storm(options: StormOptions): Promise<StormReport> {
   try {
     while (producing.size > 0 || !queue.isEmpty) {
       if (performance.now() - began > 300_000) throw new Error(`the storm did not end: ${queue.length} records are left`);
-      await new Promise((resolve) => setTimeout(resolve, 20 + 200 * chance()));
+      await new Promise((resolve) => setTimeout(resolve, 10 + 80 * chance()));
       if (kills >= options.kills) continue;
       const victims = [...living];
       victims[Math.floor(chance() * victims.length)]?.kill("SIGKILL");
