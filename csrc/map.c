@@ -17,6 +17,7 @@ double hf_map(double fd, double offset, double length, double flags) {
   }
   if (bytes == 0 || (wanted & ~(HF_MAP_WRITE | HF_MAP_PRIVATE | HF_MAP_ANONYMOUS)) != 0) return HF_E_INVAL;
   if (((wanted & HF_MAP_ANONYMOUS) != 0) != (descriptor == -1)) return HF_E_INVAL;
+  if (descriptor == -1 && start != 0) return HF_E_INVAL;
   int protection = (wanted & HF_MAP_WRITE) != 0 ? PROT_READ | PROT_WRITE : PROT_READ;
   int kind = (wanted & HF_MAP_PRIVATE) != 0 ? MAP_PRIVATE | MAP_NORESERVE : MAP_SHARED;
   if ((wanted & HF_MAP_ANONYMOUS) != 0) kind |= MAP_ANONYMOUS;

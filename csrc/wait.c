@@ -59,5 +59,5 @@ double hf_wake32(double address, double count) {
   uint32_t *word = (uint32_t *)hf_pointer(address, sizeof(uint32_t));
   int sleepers;
   if (word == NULL || !hf_int(count, &sleepers) || sleepers < 0) return HF_E_INVAL;
-  return hf_futex_wake(word, sleepers);
+  return sleepers == 0 ? 0 : hf_futex_wake(word, sleepers); /* the kernel takes 0 for 1 */
 }

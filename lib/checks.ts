@@ -82,9 +82,17 @@ export function checkOptions<Checks extends Record<string, OptionCheck<unknown>>
   return result as Checked<Checks>;
 }
 
+function fromUrl(name: string, url: URL): string {
+  try {
+    return fileURLToPath(url);
+  } catch {
+    throw invalidType(name, "a string or a file: URL of this machine", url.href);
+  }
+}
+
 /** A path as a string. URLs must be `file:`; a NUL byte is refused here, since C would cut the path there. */
 export function checkPath(name: string, path: unknown): string {
-  const text = path instanceof URL ? fileURLToPath(path) : path;
+  const text = path instanceof URL ? fromUrl(name, path) : path;
   if (typeof text !== "string") throw invalidType(name, "a string or a file: URL", path);
   if (text === "") throw outOfRange(name, "a path that is not empty", text);
   if (text.includes("\0")) throw outOfRange(name, "a path without NUL bytes", text);

@@ -87,7 +87,9 @@ export class Counters implements Disposable {
   readonly #file: Descriptor;
   readonly #writable: boolean;
   #region: Region;
-  #cells: Int64Atomics;
+  /** Where the cells are at present: it changes when the file grows. */
+  readonly #host: { address: number; byteLength: number; writable: boolean; what: string; path: string };
+  readonly #cells: Int64Atomics;
   #count = 0;
   readonly #names: (string | undefined)[] = [];
   readonly #indexes = new Map<string, number>();
@@ -97,7 +99,9 @@ export class Counters implements Disposable {
     this.#file = file;
     this.#writable = writable;
     this.#region = this.#map(ENTRIES_OFFSET);
-    this.#cells = new Int64Atomics(this.#region);
+    this.#host = { address: 0, byteLength: 0, writable, what: "counters", path };
+    this.#cells = new Int64Atomics(this.#host);
+    this.#use(this.#region);
     this.#refresh();
   }
 
@@ -123,6 +127,8 @@ export class Counters implements Disposable {
     let counters: Counters | undefined;
     try {
       readHeader(opened, "counters", file);
+      const size = fileSystem(file, () => fs.fstatSync(opened)).size;
+      if (size < ENTRIES_OFFSET) throw new MapError("ERR_CORRUPT", `'${file}' is cut short: it has ${size} bytes`, { path: file });
       counters = new Counters(file, descriptor, mode === "rw");
       if (wanted > 0) counters.#require(wanted, wantedNames);
       return counters;
@@ -249,6 +255,7 @@ export class Counters implements Disposable {
   /** Ends the use of the counters. Closing again does nothing. */
   close(): void {
     this.#region.release();
+    this.#host.byteLength = -1;
     this.#file.close();
   }
 
@@ -260,6 +267,13 @@ export class Counters implements Disposable {
     const flags = this.#writable ? mapFlags.WRITE : 0;
     const { fd } = this.#file;
     return new Region({ fd, offset: 0, byteLength, flags, writable: this.#writable, what: "counters", path: this.path });
+  }
+
+  #use(region: Region): void {
+    if (region !== this.#region) this.#region.release();
+    this.#region = region;
+    this.#host.address = region.address;
+    this.#host.byteLength = region.byteLength;
   }
 
   #offset(counter: CounterKey): number {
@@ -288,10 +302,10 @@ export class Counters implements Disposable {
     if (this.closed) throw closedError("counters", this.path);
     // Pairs with the release store of #append(): the entries below the count are whole.
     const count = this.#cells.load(COUNT_OFFSET);
-    if (count === this.#count) return;
+    if (count === this.#count && count > 0) return;
     const fd = this.#file.fd;
     const size = fileSystem(this.path, () => fs.fstatSync(fd)).size;
-    if (count < this.#count || count > MAX_COUNT || size < fileBytes(count)) {
+    if (count < 1 || count < this.#count || count > MAX_COUNT || size < fileBytes(count)) {
       throw new MapError("ERR_CORRUPT", `'${this.path}' says that it has ${count} counters, but has ${size} bytes`, { path: this.path });
     }
     const added: (string | undefined)[] = [];
@@ -299,10 +313,7 @@ export class Counters implements Disposable {
       const field = readUpTo(fd, valueOffset(i) + NAME_OFFSET, ENTRY_BYTES - NAME_OFFSET, this.path);
       added.push(decodeName(field, i, this.path));
     }
-    const region = this.#map(fileBytes(count));
-    this.#region.release();
-    this.#region = region;
-    this.#cells = new Int64Atomics(region);
+    this.#use(this.#map(fileBytes(count)));
     for (const name of added) {
       if (name !== undefined) this.#indexes.set(name, this.#names.length);
       this.#names.push(name);
@@ -389,12 +400,12 @@ function openOrCreate(path: string, mode: "r" | "rw", count: number, wanted: rea
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code !== "ENOENT" || mode === "r" || count === 0 || attempt === 3) throw error;
     }
-    createWhole(path, fileBytes(count), permissions, (fd, temporary) => {
-      writeFully(fd, encodeHeader({ kind: "counters", id: randomBytes(16), fields: [] }), 0, temporary);
-      newNames(0, count, wanted).forEach((name, i) => writeFully(fd, encodeEntry(name), valueOffset(i), temporary));
+    createWhole(path, fileBytes(count), permissions, (fd) => {
+      writeFully(fd, encodeHeader({ kind: "counters", id: randomBytes(16), fields: [] }), 0, path);
+      newNames(0, count, wanted).forEach((name, i) => writeFully(fd, encodeEntry(name), valueOffset(i), path));
       const stored = new Uint8Array(8);
       new DataView(stored.buffer).setBigUint64(0, BigInt(count), true);
-      writeFully(fd, stored, COUNT_OFFSET, temporary);
+      writeFully(fd, stored, COUNT_OFFSET, path);
     });
   }
 }

@@ -66,12 +66,15 @@ export function systemError(errno: number, syscall: string, path?: string, note?
   return new MapError(code, `${text}, ${syscall}${where}${hint}`, { errno, syscall, path });
 }
 
-/** A `MapError` for what `node:fs` threw, so that callers see one class; anything that is no system error stays as it is. */
+/**
+ * A `MapError` for what `node:fs` threw, so that callers see one class; anything that is no system error stays as it is. It speaks
+ * of `path`, which may be another than the one that the call was given: a temporary name says nothing to the user.
+ */
 export function fromFileSystem(error: unknown, path: string): unknown {
-  const { code, errno, syscall, message } = error as NodeJS.ErrnoException;
+  const { code, errno, syscall } = error as NodeJS.ErrnoException;
   if (!(error instanceof Error) || code === undefined || syscall === undefined) return error;
-  const own = message.startsWith(`${code}: `) ? message.slice(code.length + 2) : message;
-  return new MapError(code, own, { errno, syscall, path, cause: error });
+  if (errno !== undefined && getSystemErrorMap().has(errno)) return systemError(errno, syscall, path);
+  return new MapError(code, `${error.message}, ${syscall} '${path}'`, { errno, syscall, path, cause: error });
 }
 
 const OWN_CODES: ReadonlyMap<number, readonly [code: string, text: string]> = new Map([

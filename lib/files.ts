@@ -48,11 +48,11 @@ export class Descriptor {
 
 /**
  * Opens a regular file for `mode`, with extra `O_…` flags. Anything else than a regular file is refused; O_NONBLOCK keeps the
- * open of a FIFO from waiting for its other end. Descriptors are close-on-exec in all three runtimes.
+ * open of a FIFO from waiting for its other end. Descriptors are close-on-exec in all three runtimes. Errors speak of `name`.
  */
-export function openRegular(path: string, mode: "r" | "rw", flags = 0, permissions = 0o600): OpenFile {
+export function openRegular(path: string, mode: "r" | "rw", flags = 0, permissions = 0o600, name: string = path): OpenFile {
   const access = mode === "r" ? fs.constants.O_RDONLY : fs.constants.O_RDWR;
-  const fd = fileSystem(path, () => fs.openSync(path, access | fs.constants.O_NONBLOCK | flags, permissions));
+  const fd = fileSystem(name, () => fs.openSync(path, access | fs.constants.O_NONBLOCK | flags, permissions));
   try {
     const stat = fileSystem(path, () => fs.fstatSync(fd));
     if (stat.isDirectory()) throw new MapError("EISDIR", `illegal operation on a directory, open '${path}'`, { syscall: "open", path });
@@ -132,14 +132,14 @@ export function createWhole(
   path: string,
   byteLength: number,
   permissions: number,
-  fill: (fd: number, temporary: string) => void,
+  fill: (fd: number) => void,
 ): boolean {
   const temporary = temporaryName(path);
-  const { fd } = openRegular(temporary, "rw", fs.constants.O_CREAT | fs.constants.O_EXCL, permissions);
+  const { fd } = openRegular(temporary, "rw", fs.constants.O_CREAT | fs.constants.O_EXCL, permissions, path);
   try {
-    reserve(fd, 0, byteLength, temporary);
-    fill(fd, temporary);
-    fileSystem(temporary, () => fs.fsyncSync(fd));
+    reserve(fd, 0, byteLength, path);
+    fill(fd);
+    fileSystem(path, () => fs.fsyncSync(fd));
     try {
       // Not rename(2): that would replace what another process created meanwhile.
       fs.linkSync(temporary, path);

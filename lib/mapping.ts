@@ -309,7 +309,7 @@ export class Mapping implements Disposable {
   #range(offset: number, length: number | undefined): [region: Region, length: number] {
     const region = this.#open();
     checkInteger("offset", offset, 0, Number.MAX_SAFE_INTEGER);
-    const bytes = length ?? Math.max(0, region.byteLength - offset);
+    const bytes = length === undefined ? Math.max(0, region.byteLength - offset) : length;
     checkRange(offset, bytes, region.byteLength);
     return [region, bytes];
   }

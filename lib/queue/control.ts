@@ -316,7 +316,7 @@ export function createQueue(directory: string, shape: Shape, permissions: number
   const temporary = temporaryName(directory);
   // Who may read the files may list the directory.
   const listing = permissions | ((permissions & 0o444) >> 2) | 0o700;
-  fileSystem(temporary, () => fs.mkdirSync(temporary, { mode: listing }));
+  fileSystem(directory, () => fs.mkdirSync(temporary, { mode: listing }));
   try {
     const id = randomBytes(16);
     for (let segment = 1; segment <= 1 + shape.spares; segment++) {

@@ -35,6 +35,8 @@ export class LeaseTable {
   readonly #hf: NativeFunctions;
   #copy: Scratch | undefined;
   #lastProbe = 0;
+  /** Owners that were found dead: they never come back. */
+  readonly #dead = new Set<number>();
 
   constructor(control: Control) {
     this.#control = control;
@@ -96,18 +98,18 @@ export class LeaseTable {
   again(entries: readonly LeaseEntry[], idle: boolean): LeaseEntry | undefined {
     const now = this.#hf.hf_clock_ms();
     const probe = idle || now - this.#lastProbe >= PROBE_INTERVAL_MS;
-    if (probe) this.#lastProbe = now;
-    const living = new Map<number, boolean>();
-    const alive = (owner: number): boolean => {
-      const known = living.get(owner) ?? this.#control.alive(owner);
-      living.set(owner, known);
-      return known;
-    };
+    if (probe) {
+      this.#lastProbe = now;
+      this.#dead.clear();
+      for (const owner of new Set(entries.map((entry) => entry.owner))) {
+        if (owner !== 0 && !this.#control.alive(owner)) this.#dead.add(owner);
+      }
+    }
     let oldest: LeaseEntry | undefined;
     for (const entry of entries) {
       if (oldest !== undefined && entry.sequence > oldest.sequence) continue;
       const late = entry.deadline > 0 && entry.deadline <= now;
-      if (entry.owner === 0 || late || (probe && !alive(entry.owner))) oldest = entry;
+      if (entry.owner === 0 || late || this.#dead.has(entry.owner)) oldest = entry;
     }
     return oldest;
   }

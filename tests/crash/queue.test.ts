@@ -37,6 +37,46 @@ function assertNothingWasted(queue: Queue<number>, path: string): void {
   assert.deepEqual(fs.readdirSync(path).length, 3, fs.readdirSync(path).join());
 }
 
+const onlyNode = (name: string): ReturnType<typeof skipFor> =>
+  skipFor(name, currentRuntime === "node" ? undefined : "it starts all three runtimes, so it runs under Node only");
+
+const stopped = "an owner that is stopped keeps its lock, and the others are told who it is";
+test(stopped, onlyNode(stopped), async () => {
+  const path = files.next();
+  using queue = Queue.open<number>(path);
+  queue.push(1);
+  const agent = child.agent("node");
+  // The agent's handle is the owner in the lock word, put there by this process: the word is all that counts.
+  await agent.send({ do: "open", as: "q", kind: "Queue", path });
+  const { Control } = await import("../../lib/queue/control.ts");
+  const { native } = await import("../../lib/native/native.ts");
+  const control = new Control(path, "rw");
+  const owner = control.owner - 1; // the agent took the slot before, generation 1 like ours
+  assert.equal(control.alive(owner), true);
+  native().hf_store64(control.producer.lock, owner);
+  process.kill(agent.pid, "SIGSTOP");
+  assertThrows(() => queue.push(2), mapError("ERR_LOCKED", new RegExp(`pid ${agent.pid}`)));
+  assert.equal(queue.pop(), 1, "the consumer side has a lock of its own");
+  await agent.kill();
+  assert.equal(queue.push(3), true, "dead now: taken over");
+  assert.equal(queue.pop(), 3);
+  control.close();
+});
+
+const storming = "kill storm: producers and consumers of all runtimes, nothing lost, nothing doubled without a dead holder";
+test(storming, onlyNode(storming), async () => {
+  const folder = join(files.folder, "storm");
+  fs.mkdirSync(folder);
+  const all: RuntimeName[] = ["node", "bun", "deno"];
+  const report = await storm({ folder, records: 20_000, kills: 15, producers: all, consumers: all, seed: 1 });
+  console.log(`# ${JSON.stringify(report)}`);
+  assert.equal(report.lost, 0);
+  assert.equal(report.doubledWithoutDeath, 0);
+  assert.equal(report.outOfOrder, 0);
+  assert.equal(report.failures, 0);
+  assert.ok(report.kills >= 6, `${report.kills} kills`);
+});
+
 for (const step of Object.keys(steps)) {
   test(`killed: ${step}`, async () => {
     const path = files.next();
@@ -78,44 +118,4 @@ test("the leases of a killed process are handed out again, with their attempts",
   assert.deepEqual([lease?.value, lease?.attempts], ["a", 2]);
   lease?.ack();
   assert.equal(queue.length, 0);
-});
-
-const onlyNode = (name: string): ReturnType<typeof skipFor> =>
-  skipFor(name, currentRuntime === "node" ? undefined : "it starts all three runtimes, so it runs under Node only");
-
-const stopped = "an owner that is stopped keeps its lock, and the others are told who it is";
-test(stopped, onlyNode(stopped), async () => {
-  const path = files.next();
-  using queue = Queue.open<number>(path);
-  queue.push(1);
-  const agent = child.agent("node");
-  // The agent's handle is the owner in the lock word, put there by this process: the word is all that counts.
-  await agent.send({ do: "open", as: "q", kind: "Queue", path });
-  const { Control } = await import("../../lib/queue/control.ts");
-  const { native } = await import("../../lib/native/native.ts");
-  const control = new Control(path, "rw");
-  const owner = control.owner - 1; // the agent took the slot before, generation 1 like ours
-  assert.equal(control.alive(owner), true);
-  native().hf_store64(control.producer.lock, owner);
-  process.kill(agent.pid, "SIGSTOP");
-  assertThrows(() => queue.push(2), mapError("ERR_LOCKED", new RegExp(`pid ${agent.pid}`)));
-  assert.equal(queue.pop(), 1, "the consumer side has a lock of its own");
-  await agent.kill();
-  assert.equal(queue.push(3), true, "dead now: taken over");
-  assert.equal(queue.pop(), 3);
-  control.close();
-});
-
-const storming = "kill storm: producers and consumers of all runtimes, nothing lost, nothing doubled without a dead holder";
-test(storming, onlyNode(storming), async () => {
-  const folder = join(files.folder, "storm");
-  fs.mkdirSync(folder);
-  const all: RuntimeName[] = ["node", "bun", "deno"];
-  const report = await storm({ folder, records: 20_000, kills: 15, producers: all, consumers: all, seed: 1 });
-  console.log(`# ${JSON.stringify(report)}`);
-  assert.equal(report.lost, 0);
-  assert.equal(report.doubledWithoutDeath, 0);
-  assert.equal(report.outOfOrder, 0);
-  assert.equal(report.failures, 0);
-  assert.ok(report.kills >= 6, `${report.kills} kills`);
 });

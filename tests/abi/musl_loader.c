@@ -1,0 +1,65 @@
+/* musl_loader.c - built with musl-gcc by musl.test.ts: loads the library under musl and uses one function of each risky kind. */
+#include <dlfcn.h>
+#include <fcntl.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "../../csrc/holdfast.h"
+
+#define FUNCTIONS(each) \
+  each(hf_abi_version) each(hf_add64) each(hf_crc32c) each(hf_guard_install) each(hf_copy_out) each(hf_map) each(hf_unmap) \
+  each(hf_reserve) each(hf_page_size) each(hf_thread_id)
+#define DECLARE(name) static __typeof__(name) *p_##name;
+FUNCTIONS(DECLARE)
+
+#define NEED(condition)                                            \
+  do {                                                             \
+    if (!(condition)) {                                            \
+      printf("%s:%d: %s\n", __FILE__, __LINE__, #condition);       \
+      exit(1);                                                     \
+    }                                                              \
+  } while (0)
+
+int main(int count, char **arguments) {
+#ifdef __GLIBC__
+#error "this is not musl"
+#endif
+  NEED(count == 3);
+  void *library = dlopen(arguments[1], RTLD_NOW);
+  if (library == NULL) {
+    puts(dlerror());
+    return 1;
+  }
+#define LOOK_UP(name) *(void **)&p_##name = dlsym(library, #name); NEED(p_##name != NULL);
+  FUNCTIONS(LOOK_UP)
+
+  NEED(p_hf_abi_version() == HF_ABI_VERSION);
+  NEED(p_hf_page_size() == (double)sysconf(_SC_PAGESIZE));
+  NEED(p_hf_thread_id() == (double)getpid());
+  static uint64_t cell = 41;
+  NEED(p_hf_add64((double)(uintptr_t)&cell, 1) == 41 && cell == 42);
+  NEED(p_hf_crc32c(0, (double)(uintptr_t) "123456789", 9) == 0xe3069283);
+
+  NEED(p_hf_guard_install() == 0);
+  int fd = open(arguments[2], O_RDWR | O_CREAT | O_EXCL, 0600);
+  NEED(fd >= 0 && unlink(arguments[2]) == 0);
+  double page = p_hf_page_size();
+  NEED(p_hf_reserve(fd, 0, 2 * page) == 0);
+  NEED(pwrite(fd, "here", 4, 0) == 4);
+  double address = p_hf_map(fd, 0, 2 * page, HF_MAP_WRITE);
+  NEED(address > 0);
+  NEED(ftruncate(fd, (off_t)page) == 0);
+  char bytes[4];
+  for (int i = 0; i < 1000; i++) {
+    NEED(p_hf_copy_out(bytes, 0, address + page, 4) == HF_E_FAULT);
+    NEED(p_hf_copy_out(bytes, 0, address, 4) == 0 && memcmp(bytes, "here", 4) == 0);
+  }
+  NEED(p_hf_map(-2, 0, page, 0) == -9); /* EBADF: errno is read the right way */
+  NEED(p_hf_unmap(address, 2 * page) == 0);
+  puts("ok");
+  return 0;
+}

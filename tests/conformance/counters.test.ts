@@ -1,0 +1,265 @@
+/** Counters as api.md describes them. Wrong files: errors.test.ts; the bytes: tests/format/. */
+import assert from "node:assert/strict";
+import * as fs from "node:fs";
+import { test } from "node:test";
+import { pathToFileURL } from "node:url";
+import { Counters } from "../../mod.ts";
+import { assertThrows, mapError, rangeError, typeError } from "../support/errors.ts";
+import { temporaryFiles } from "../support/temporary.ts";
+import { untouched } from "../support/untouched.ts";
+
+const files = temporaryFiles();
+const operations = ["add", "sub", "set", "exchange", "and", "or", "xor"] as const;
+
+test("a new file has the counters asked for, all zero", () => {
+  const path = files.next();
+  using counters = Counters.open(path, { count: 3 });
+  assert.equal(counters.count, 3);
+  assert.deepEqual(counters.names, [undefined, undefined, undefined]);
+  assert.deepEqual(counters.snapshot(), { 0: 0, 1: 0, 2: 0 });
+  assert.equal(counters.path, path);
+  assert.equal(counters.closed, false);
+  assert.equal(fs.statSync(path).mode & 0o777, 0o600);
+});
+
+test("names are indexes too", () => {
+  using counters = Counters.open(files.next(), { names: ["requests", "errors", "Größe 🚀"] });
+  assert.equal(counters.count, 3);
+  assert.deepEqual(counters.names, ["requests", "errors", "Größe 🚀"]);
+  assert.equal(counters.add("errors", 5), 0);
+  assert.equal(counters.get(1), 5);
+  assert.equal(counters.add(2), 0);
+  assert.equal(counters.get("Größe 🚀"), 1);
+  assert.deepEqual([...counters.entries()], [["requests", 0], ["errors", 5], ["Größe 🚀", 1]]);
+  assert.deepEqual(counters.snapshot(), { requests: 0, errors: 5, "Größe 🚀": 1 });
+});
+
+test("more counters than names", () => {
+  using counters = Counters.open(files.next(), { names: ["a"], count: 3 });
+  assert.deepEqual(counters.names, ["a", undefined, undefined]);
+  counters.add(2, 7);
+  assert.deepEqual([...counters.entries()], [["a", 0], [1, 0], [2, 7]]);
+  assert.deepEqual(counters.snapshot(), { a: 0, 1: 0, 2: 7 });
+});
+
+test("each operation returns the old value, in the form that it was given", () => {
+  using counters = Counters.open(files.next(), { names: ["n"], count: 2 });
+  assert.equal(counters.add("n"), 0);
+  assert.equal(counters.add("n", 41), 1);
+  assert.equal(counters.add("n", 0n), 42n);
+  assert.equal(counters.sub("n"), 42);
+  assert.equal(counters.sub("n", -1), 41);
+  assert.equal(counters.sub("n", 2n), 42n);
+  assert.equal(counters.set("n", 12), 40);
+  assert.equal(counters.set("n", 12n), 12n);
+  assert.equal(counters.exchange("n", 13), 12);
+  assert.equal(counters.and("n", 9), 13);
+  assert.equal(counters.or("n", 2n), 9n);
+  assert.equal(counters.xor("n", 1), 11);
+  assert.equal(counters.compareExchange("n", 10, 20), 10);
+  assert.equal(counters.compareExchange("n", 10, 30), 20);
+  assert.equal(counters.compareExchange("n", 20n, 40n), 20n);
+  assert.equal(counters.get("n"), 40);
+  assert.equal(counters.getBigInt("n"), 40n);
+  assert.equal(counters.get(1), 0, "the neighbour is as it was");
+});
+
+test("values beyond 2^53 are bigints or an error, and wrap at 64 bits", () => {
+  using counters = Counters.open(files.next(), { count: 1 });
+  counters.set(0, 2n ** 63n - 1n);
+  assertThrows(() => counters.get(0), rangeError(/9223372036854775807/));
+  assertThrows(() => counters.add(0), rangeError());
+  assertThrows(() => counters.snapshot(), rangeError());
+  assert.equal(counters.add(0, 1n), 2n ** 63n - 1n);
+  assert.equal(counters.getBigInt(0), -(2n ** 63n));
+});
+
+test("values last, and every handle sees them", () => {
+  const path = files.next();
+  {
+    using one = Counters.open(path, { names: ["a", "b"] });
+    using two = Counters.open(path);
+    one.add("a", 3);
+    assert.equal(two.get("a"), 3);
+    two.add("b", 4n);
+    assert.equal(one.get("b"), 4);
+  }
+  using again = Counters.open(pathToFileURL(path));
+  assert.deepEqual(again.snapshot(), { a: 3, b: 4 });
+});
+
+test("an existing file keeps its count; more grows it, for handles that are open too", () => {
+  const path = files.next();
+  using one = Counters.open(path, { count: 2 });
+  one.add(1, 5);
+  using same = Counters.open(path);
+  assert.equal(same.count, 2);
+  using more = Counters.open(path, { count: 300 });
+  assert.equal(more.count, 300);
+  assert.equal(more.get(1), 5);
+  assert.equal(more.get(299), 0);
+  more.add(299, 9);
+  assert.equal(one.get(299), 9, "an open handle finds a counter that was added");
+  assert.equal(same.count, 300);
+  one.add(1);
+  assert.equal(more.get(1), 6);
+});
+
+test("names behind those of the file are added", () => {
+  const path = files.next();
+  using one = Counters.open(path, { names: ["a"] });
+  one.add("a", 1);
+  using two = Counters.open(path, { names: ["a", "b"], count: 3 });
+  assert.deepEqual(two.names, ["a", "b", undefined]);
+  assert.equal(two.get("a"), 1);
+  assert.equal(one.add("b", 2), 0);
+  assert.equal(two.get("b"), 2);
+});
+
+test("fewer, or other names, is an error that changes nothing", () => {
+  const path = files.next();
+  Counters.open(path, { names: ["a", "b"], count: 3 }).close();
+  untouched(path, () => {
+    assertThrows(() => Counters.open(path, { count: 2 }), rangeError(/3 counters, more than the 2/));
+    assertThrows(() => Counters.open(path, { names: ["a"] }), rangeError(/3 counters/));
+    assertThrows(() => Counters.open(path, { names: ["a", "c", "d"] }), rangeError(/"b", not "c"/));
+    assertThrows(() => Counters.open(path, { names: ["a", "b", "c"] }), rangeError(/no name/));
+    assertThrows(() => Counters.open(path, { names: ["a", "c"], count: 100 }), rangeError(/"b", not "c"/));
+  });
+});
+
+test("declare adds the names that are missing and gives their indexes", () => {
+  const path = files.next();
+  using one = Counters.open(path, { names: ["a"] });
+  using two = Counters.open(path);
+  assert.deepEqual(one.declare("b", "a"), [1, 0]);
+  assert.deepEqual(two.declare("c", "b"), [2, 1]);
+  assert.deepEqual(one.declare("c"), [2]);
+  assert.deepEqual(one.names, ["a", "b", "c"]);
+  assert.deepEqual(two.declare(), []);
+  assertThrows(() => one.declare(""), rangeError());
+  assertThrows(() => one.declare("x", "x"), rangeError());
+  assertThrows(() => one.declare(1 as unknown as string), typeError());
+  using reader = Counters.open(path, { mode: "r" });
+  assert.deepEqual(reader.declare("a"), [0]);
+  assertThrows(() => reader.declare("new"), mapError("ERR_READ_ONLY"));
+  assert.deepEqual(one.names, ["a", "b", "c"]);
+});
+
+test("mode r reads and changes nothing", () => {
+  const path = files.next();
+  using writer = Counters.open(path, { names: ["a"], count: 2 });
+  writer.add("a", 5);
+  untouched(path, () => {
+    using reader = Counters.open(path, { mode: "r" });
+    assert.equal(reader.get("a"), 5);
+    assert.equal(reader.getBigInt(0), 5n);
+    assert.deepEqual(reader.snapshot(), { a: 5, 1: 0 });
+    for (const name of operations) assertThrows(() => reader[name](0, 1), mapError("ERR_READ_ONLY"), name);
+    assertThrows(() => reader.compareExchange(0, 5, 6), mapError("ERR_READ_ONLY"));
+    assertThrows(() => Counters.open(path, { mode: "r", count: 5 }), mapError("ERR_READ_ONLY"));
+  });
+  writer.add("a");
+  using reader = Counters.open(path, { mode: "r" });
+  writer.add("a");
+  assert.equal(reader.get("a"), 7, "and sees what others count");
+});
+
+test("a missing file: created with a count or names, ENOENT otherwise", () => {
+  const path = files.next();
+  assertThrows(() => Counters.open(path), { ...mapError("ENOENT"), syscall: "open", path });
+  assertThrows(() => Counters.open(path, { mode: "r", count: 3 }), mapError("ENOENT"));
+  assert.equal(fs.existsSync(path), false);
+});
+
+test("counters that do not exist", () => {
+  using counters = Counters.open(files.next(), { names: ["a", "b"], count: 3 });
+  for (const bad of [3, -1, 0.5, NaN, Infinity, 2 ** 53, 1e300]) {
+    assertThrows(() => counters.get(bad), rangeError(/"counter"/), String(bad));
+    assertThrows(() => counters.getBigInt(bad), rangeError(), String(bad));
+    for (const name of operations) assertThrows(() => counters[name](bad, 1), rangeError(), `${name} ${bad}`);
+    assertThrows(() => counters.compareExchange(bad, 0, 1), rangeError(), String(bad));
+  }
+  assertThrows(() => counters.get("c"), rangeError(/"a", "b"/));
+  assertThrows(() => counters.get(""), rangeError());
+  assertThrows(() => counters.get("0"), rangeError());
+  for (const bad of [null, undefined, 0n, {}, true]) assertThrows(() => counters.get(bad as unknown as number), typeError(/"counter"/), String(bad));
+  assert.deepEqual(counters.snapshot(), { a: 0, b: 0, 2: 0 });
+});
+
+test("operands are checked as those of Int64Atomics", () => {
+  using counters = Counters.open(files.next(), { count: 1 });
+  for (const name of operations) {
+    const call = counters[name].bind(counters) as (counter: number, value: unknown) => unknown;
+    for (const bad of [0.5, NaN, 2 ** 53, 2n ** 64n]) assertThrows(() => call(0, bad), rangeError(), `${name} ${bad}`);
+    for (const bad of ["1", null, {}]) assertThrows(() => call(0, bad), typeError(), `${name} ${String(bad)}`);
+  }
+  assert.equal(counters.get(0), 0);
+});
+
+test("options are checked, and nothing is created by a wrong one", () => {
+  const path = files.next();
+  const open = (options: unknown) => () => Counters.open(path, options as { count: number });
+  for (const count of [0, -1, 1.5, NaN, 2 ** 31 + 1, 2 ** 53]) assertThrows(open({ count }), rangeError(/"count"/), String(count));
+  assertThrows(open({ count: "3" }), typeError(/"count"/));
+  assertThrows(open({ names: "a" }), typeError(/array/));
+  assertThrows(open({ names: [1] }), typeError(/names\[0\]/));
+  assertThrows(open({ names: ["a", "a"] }), rangeError(/names\[1\]/));
+  assertThrows(open({ names: [""] }), rangeError());
+  assertThrows(open({ names: ["x".repeat(256)] }), rangeError(/255 bytes/));
+  assertThrows(open({ names: ["ü".repeat(128)] }), rangeError(/255 bytes/));
+  assertThrows(open({ names: ["\ud800"] }), rangeError(/well-formed/));
+  assertThrows(open({ names: ["a", "b"], count: 1 }), rangeError(/less than the 2 names/));
+  assertThrows(open({ count: 1, mode: "w" }), rangeError(/"r" or "rw"/));
+  assertThrows(open({ count: 1, permissions: -1 }), rangeError());
+  assertThrows(open({ count: 1, size: 3 }), typeError(/"size".*count, names/));
+  assertThrows(open(null), typeError());
+  assertThrows(open([]), typeError());
+  assert.equal(fs.existsSync(path), false);
+  using longest = Counters.open(files.next(), { names: ["x".repeat(255), `${"ü".repeat(127)}y`] });
+  assert.equal(longest.count, 2);
+});
+
+test("creation leaves no temporary name behind", () => {
+  const before = fs.readdirSync(files.folder).length;
+  const path = files.next();
+  Counters.open(path, { count: 1 }).close();
+  assert.equal(fs.readdirSync(files.folder).length, before + 1);
+});
+
+test("each counter is alone on its cache line", () => {
+  const path = files.next();
+  using counters = Counters.open(path, { count: 5 });
+  for (let i = 0; i < 5; i++) counters.set(i, 0x1111111111111100n + BigInt(i));
+  const bytes = fs.readFileSync(path);
+  const offsets = Array.from({ length: 5 }, (_, i) => {
+    const word = Buffer.alloc(8);
+    word.writeBigInt64LE(0x1111111111111100n + BigInt(i));
+    return bytes.indexOf(word);
+  });
+  offsets.forEach((offset) => assert.equal(offset % 128, 0));
+  for (let i = 1; i < 5; i++) assert.ok((offsets[i] as number) - (offsets[i - 1] as number) >= 128);
+});
+
+test("close is idempotent, and using closes", () => {
+  const path = files.next();
+  const counters = Counters.open(path, { count: 1 });
+  counters.close();
+  counters.close();
+  counters[Symbol.dispose]();
+  assert.equal(counters.closed, true);
+});
+
+test("opening and closing leaves no descriptor and no mapping behind", () => {
+  const path = files.next("no-mapping-left");
+  Counters.open(path, { count: 2 }).close();
+  const open = (): number => fs.readdirSync("/proc/self/fd").length;
+  const before = open();
+  for (let i = 0; i < 50; i++) {
+    Counters.open(path).close();
+    assertThrows(() => Counters.open(path, { count: 1 }), rangeError());
+  }
+  assert.equal(open(), before);
+  assert.ok(!fs.readFileSync("/proc/self/maps", "utf8").includes("no-mapping-left"));
+});
+
