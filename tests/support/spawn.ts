@@ -1,7 +1,7 @@
 /** Child processes that never outlive the test file that started them. */
 import { type ChildProcess, spawn, type SpawnOptions } from "node:child_process";
-import { after } from "node:test";
 import { fileURLToPath } from "node:url";
+import { atEnd } from "./cleanup.ts";
 import { type Command, decode, type Reply } from "./agent.ts";
 import { commandLine, type RuntimeName } from "./runtimes.ts";
 
@@ -73,11 +73,10 @@ export function children(): Children {
     return started;
   };
   const killAll = (): void => running.forEach(({ child }) => child.kill("SIGKILL"));
-  after(async () => {
+  atEnd(async () => {
     killAll();
     await Promise.all([...running].map(({ ended }) => ended));
-  });
-  process.on("exit", killAll);
+  }, killAll);
   const run = (executable: string, args: readonly string[], options?: SpawnOptions): Promise<Ending> =>
     watch(start(executable, args, options)).ended;
   return {

@@ -2,7 +2,7 @@
 import * as fs from "node:fs";
 import * as os from "node:os";
 import { join } from "node:path";
-import { after } from "node:test";
+import { atEnd } from "./cleanup.ts";
 
 /** Makes a folder when it is first asked for, and removes it after the calling file's last test. */
 function lazyFolder(): () => string {
@@ -10,9 +10,7 @@ function lazyFolder(): () => string {
   const remove = (): void => {
     if (path !== undefined) fs.rmSync(path, { recursive: true, force: true });
   };
-  after(remove);
-  // For a runner that is stopped between its tests.
-  process.on("exit", remove);
+  atEnd(remove);
   return () => (path ??= fs.mkdtempSync(join(os.tmpdir(), "holdfast-test-")));
 }
 
@@ -30,10 +28,7 @@ export interface TemporaryFiles {
   file(content: Uint8Array | string, name?: string): string;
 }
 
-/**
- * Names in a folder of the calling test file. Called at the top of the file. The folder is made at first use, and
- * tests that may be skipped must not be the last of a file: Deno runs `after` behind the last test, if that is not skipped.
- */
+/** Names in a folder of the calling test file. Called at the top of the file. The folder is made at first use. */
 export function temporaryFiles(): TemporaryFiles {
   const folder = lazyFolder();
   let count = 0;
