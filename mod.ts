@@ -14,6 +14,18 @@
 export { Int64Atomics, type WaitOptions, type WaitResult } from "./lib/atomics.ts";
 export { type CounterKey, Counters, type CountersOptions } from "./lib/counters.ts";
 export { MapError, type MapErrorDetails } from "./lib/errors.ts";
-export { type FlushOptions, Mapping, type MappingOptions, type WriteData } from "./lib/mapping.ts";
+export {
+  type Advice,
+  type DebugListener,
+  type FlushOptions,
+  type LinesOptions,
+  type LockOptions,
+  Mapping,
+  type MappingOptions,
+  type MemoryOptions,
+  type RangeOptions,
+  type ReadableOptions,
+  type WriteData,
+} from "./lib/mapping.ts";
 export { Lease, type LeaseOptions, Queue, type QueueOptions } from "./lib/queue.ts";
 export type { Codec, JsonValue } from "./lib/queue/codec.ts";

@@ -1,6 +1,8 @@
 /* atomic.c - signed 64-bit cells, shared between processes. */
 #include "internal.h"
 
+#include "guard.h"
+
 /* Arithmetic goes through uint64_t, where wrapping is defined (C17 6.2.5p9), and back; the conversion of a value above
    INT64_MAX is implementation-defined and wraps in gcc and clang. */
 typedef uint64_t hf_cell;
@@ -21,6 +23,7 @@ double hf_load64(double address, double unused) {
   const hf_cell *cell = cell_at(address);
   if (cell == NULL) return HF_E_INVAL;
   hf_cell value = __atomic_load_n(cell, __ATOMIC_SEQ_CST);
+  if (hf_faulted(cell)) return HF_E_FAULT;
   return is_safe(value) ? to_number(value) : HF_E_UNSAFE;
 }
 
@@ -29,7 +32,7 @@ double hf_store64(double address, double value) {
   int64_t stored;
   if (cell == NULL || !hf_safe(value, &stored)) return HF_E_INVAL;
   __atomic_store_n(cell, (hf_cell)stored, __ATOMIC_SEQ_CST);
-  return value;
+  return hf_faulted(cell) ? HF_E_FAULT : value;
 }
 
 double hf_store64_release(double address, double value) {
@@ -37,7 +40,7 @@ double hf_store64_release(double address, double value) {
   int64_t stored;
   if (cell == NULL || !hf_safe(value, &stored)) return HF_E_INVAL;
   __atomic_store_n(cell, (hf_cell)stored, __ATOMIC_RELEASE);
-  return value;
+  return hf_faulted(cell) ? HF_E_FAULT : value;
 }
 
 /* A compare-exchange loop rather than a plain read-modify-write, so that a cell whose old value a number can't hold is left
@@ -52,7 +55,7 @@ double hf_store64_release(double address, double value) {
     do {                                                                                                                \
       if (!is_safe(a)) return HF_E_UNSAFE;                                                                              \
     } while (!__atomic_compare_exchange_n(cell, &a, (expression), true, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED));           \
-    return to_number(a);                                                                                                \
+    return hf_faulted(cell) ? HF_E_FAULT : to_number(a);                                                                \
   }
 
 HF_NUMBER_FORM(hf_add64, a + b)
@@ -68,6 +71,7 @@ double hf_cas64(double address, double expected, double replacement) {
   if (cell == NULL || !hf_safe(expected, &from) || !hf_safe(replacement, &to)) return HF_E_INVAL;
   hf_cell found = (hf_cell)from;
   (void)__atomic_compare_exchange_n(cell, &found, (hf_cell)to, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+  if (hf_faulted(cell)) return HF_E_FAULT;
   return is_safe(found) ? to_number(found) : HF_E_UNSAFE; /* an unsafe value never equals `expected`: nothing was stored */
 }
 
@@ -77,7 +81,7 @@ double hf_cas64(double address, double expected, double replacement) {
     hf_cell *word = cell_at(words);                                                                                     \
     if (cell == NULL || word == NULL) return HF_E_INVAL;                                                                \
     operation;                                                                                                          \
-    return 0;                                                                                                           \
+    return hf_faulted(cell) ? HF_E_FAULT : 0;                                                                           \
   }
 
 HF_EXACT_FORM(hf_load64_exact, word[0] = __atomic_load_n(cell, __ATOMIC_SEQ_CST))

@@ -54,10 +54,28 @@ static uint32_t checksum_of(const uint64_t *words, uint32_t count, uint64_t vers
   return hf_crc32c_update(crc, &version, sizeof version);
 }
 
+/*
+ * The version word carries 16 bits of checksum above 48 bits of version, so that a damaged one is told from an older one: each of the
+ * two cells is whole, and only this word says which is current. 2^48 commits are 300 days of ten million a second.
+ */
+#define VERSION_BITS 48
+#define VERSION_MAX ((UINT64_C(1) << VERSION_BITS) - 1)
+
+static uint64_t seal(uint64_t version, uint32_t salt) {
+  return version | (uint64_t)(hf_crc32c_update(salt, &version, sizeof version) & 0xffff) << VERSION_BITS;
+}
+
+static bool unseal(uint64_t word, uint32_t salt, uint64_t *version) {
+  *version = word & VERSION_MAX;
+  return word == seal(*version, salt);
+}
+
 static double read_cell(struct cell_pair *pair, uint32_t count, uint32_t salt, double *values) {
   for (int round = 0; round < READ_ROUNDS; round++) {
     /* Pairs with the release store of publish(): the cell's words are those written before it. */
-    uint64_t version = __atomic_load_n(&pair->version, __ATOMIC_ACQUIRE);
+    uint64_t sealed = __atomic_load_n(&pair->version, __ATOMIC_ACQUIRE);
+    uint64_t version;
+    if (!unseal(sealed, salt, &version)) return HF_E_CORRUPT;
     const struct cell *cell = &pair->cells[version & 1];
     uint64_t words[HF_CELL_WORDS];
     for (uint32_t i = 0; i < count; i++) words[i] = __atomic_load_n(&cell->words[i], __ATOMIC_RELAXED);
@@ -66,7 +84,7 @@ static double read_cell(struct cell_pair *pair, uint32_t count, uint32_t salt, d
     /* The words above are read before the version is read again (Boehm, "Can seqlocks get along with programming language
        memory models?", 2012). */
     __atomic_thread_fence(__ATOMIC_ACQUIRE);
-    if (__atomic_load_n(&pair->version, __ATOMIC_RELAXED) != version) {
+    if (__atomic_load_n(&pair->version, __ATOMIC_RELAXED) != sealed) {
       pause_cpu();
       continue;
     }
@@ -92,13 +110,15 @@ static bool write_cell(struct cell *cell, uint32_t count, uint64_t version, uint
 }
 
 static double publish(struct cell_pair *pair, uint32_t count, uint32_t salt, const double *values) {
-  uint64_t next = __atomic_load_n(&pair->version, __ATOMIC_RELAXED) + 1;
+  uint64_t current;
+  if (!unseal(__atomic_load_n(&pair->version, __ATOMIC_RELAXED), salt, &current) || current == VERSION_MAX) return HF_E_CORRUPT;
+  uint64_t next = current + 1;
   /* A reader that is still at the cell being overwritten must see the version move first or its words whole: the fence
      orders the version store of the commit before this one ahead of the stores below; it pairs with the reader's fence. */
   __atomic_thread_fence(__ATOMIC_RELEASE);
   if (!write_cell(&pair->cells[next & 1], count, next, salt, values)) return HF_E_INVAL;
   /* THE commit. Pairs with the acquire load of read_cell(). */
-  __atomic_store_n(&pair->version, next, __ATOMIC_RELEASE);
+  __atomic_store_n(&pair->version, seal(next, salt), __ATOMIC_RELEASE);
   return 0;
 }
 
@@ -147,23 +167,19 @@ static bool cell_arguments(struct cell_arguments *out, double cells, double coun
 double hf_cell_read(double cells, double count, double salt, double values) {
   struct cell_arguments given;
   if (!cell_arguments(&given, cells, count, salt, values)) return HF_E_INVAL;
-  HF_GUARD_ENTER();
   double result = read_cell(given.pair, given.count, given.salt, given.values);
-  HF_GUARD_LEAVE();
-  return result;
+  return hf_faulted(given.pair) ? HF_E_FAULT : result;
 }
 
 double hf_cell_init(double cells, double count, double salt, double values) {
   struct cell_arguments given;
   if (!cell_arguments(&given, cells, count, salt, values)) return HF_E_INVAL;
-  HF_GUARD_ENTER();
   double result = 0;
   for (uint64_t version = 1; version <= 2; version++) {
     if (!write_cell(&given.pair->cells[version & 1], given.count, version, given.salt, given.values)) result = HF_E_INVAL;
   }
-  if (result == 0) __atomic_store_n(&given.pair->version, 2, __ATOMIC_RELEASE);
-  HF_GUARD_LEAVE();
-  return result;
+  if (result == 0) __atomic_store_n(&given.pair->version, seal(2, given.salt), __ATOMIC_RELEASE);
+  return hf_faulted(given.pair) ? HF_E_FAULT : result;
 }
 
 double hf_begin(double lock, double owner, double cells, double count, double salt, double values) {
@@ -171,13 +187,10 @@ double hf_begin(double lock, double owner, double cells, double count, double sa
   struct lock_words *word = lock_at(lock);
   uint64_t self;
   if (word == NULL || !owner_word(owner, &self) || !cell_arguments(&given, cells, count, salt, values)) return HF_E_INVAL;
-  HF_GUARD_ENTER();
-  double result = HF_E_BUSY;
-  if (take_lock(word, self)) {
-    result = read_cell(given.pair, given.count, given.salt, given.values);
-    if (result != 0) (void)release_lock(word, self);
-  }
-  HF_GUARD_LEAVE();
+  if (!take_lock(word, self)) return hf_faulted(word) ? HF_E_FAULT : HF_E_BUSY;
+  double result = read_cell(given.pair, given.count, given.salt, given.values);
+  if (hf_faulted(given.pair)) result = HF_E_FAULT;
+  if (result != 0) (void)release_lock(word, self);
   return result;
 }
 
@@ -186,14 +199,12 @@ static double publish_as(double lock, double owner, double cells, double count, 
   struct lock_words *word = lock_at(lock);
   uint64_t self;
   if (word == NULL || !owner_word(owner, &self) || !cell_arguments(&given, cells, count, salt, values)) return HF_E_INVAL;
-  HF_GUARD_ENTER();
   double result = HF_E_OWNER;
   if (__atomic_load_n(&word->owner, __ATOMIC_RELAXED) == self) {
     result = publish(given.pair, given.count, given.salt, given.values);
     if (result == 0 && unlock) result = release_lock(word, self);
   }
-  HF_GUARD_LEAVE();
-  return result;
+  return hf_faulted(given.pair) ? HF_E_FAULT : result;
 }
 
 double hf_commit(double lock, double owner, double cells, double count, double salt, double values) {
@@ -208,10 +219,8 @@ double hf_unlock(double lock, double owner) {
   struct lock_words *word = lock_at(lock);
   uint64_t self;
   if (word == NULL || !owner_word(owner, &self)) return HF_E_INVAL;
-  HF_GUARD_ENTER();
   double result = release_lock(word, self);
-  HF_GUARD_LEAVE();
-  return result;
+  return hf_faulted(word) ? HF_E_FAULT : result;
 }
 
 double hf_lock_sleep(double lock, double owner, double timeout_ms) {
@@ -219,7 +228,6 @@ double hf_lock_sleep(double lock, double owner, double timeout_ms) {
   uint64_t holder;
   uint32_t limit;
   if (word == NULL || !owner_word(owner, &holder) || !hf_u32(timeout_ms, &limit)) return HF_E_INVAL;
-  HF_GUARD_ENTER();
   double result = 0;
   /* Pairs with release_lock(): either it sees the flag, or the load below sees the lock released. */
   __atomic_store_n(&word->sleepers, 1, __ATOMIC_SEQ_CST);
@@ -228,6 +236,5 @@ double hf_lock_sleep(double lock, double owner, double timeout_ms) {
     result = hf_futex_wait((uint32_t *)(void *)&word->owner, (uint32_t)holder, limit);
     if (result == -(double)EAGAIN) result = 0;
   }
-  HF_GUARD_LEAVE();
-  return result;
+  return hf_faulted(word) ? HF_E_FAULT : result;
 }

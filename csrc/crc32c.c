@@ -72,8 +72,6 @@ double hf_crc32c(double seed, double address, double length) {
   size_t bytes;
   const void *data = hf_pointer(address, 1);
   if (!hf_u32(seed, &start) || data == NULL || !hf_size(length, &bytes)) return HF_E_INVAL;
-  HF_GUARD_ENTER();
   uint32_t crc = hf_crc32c_update(start, data, bytes);
-  HF_GUARD_LEAVE();
-  return (double)crc;
+  return hf_faulted(data) ? HF_E_FAULT : (double)crc;
 }

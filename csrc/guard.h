@@ -1,38 +1,38 @@
 /*
- * guard.h - running a piece of code that may touch a page that is gone.
+ * guard.h - memory whose file another process may cut short.
  *
- *   HF_GUARD_ENTER();
- *   ...touch mapped memory...
- *   HF_GUARD_LEAVE();
+ * Every mapping that hf_map() makes is a region in a table. A fault in one of them (SIGBUS: the page lies behind the file's
+ * end, or there is no storage for it) puts a zero page under the fault, marks the region broken, and lets the access go on. So a
+ * function that touches mapped memory does so without ado and asks hf_faulted() before it believes what it saw:
  *
- * Between the two the SIGBUS handler jumps back to HF_GUARD_ENTER(), which then returns HF_E_FAULT from the function. Guards
- * do not nest, and nothing between them may return or own something that has to be released.
+ *   memcpy(target, mapped, length);
+ *   return hf_faulted(mapped) ? HF_E_FAULT : 0;
+ *
+ * A region stays broken until it is unmapped: the zero page is this process's own, whatever becomes of the file.
  */
 #ifndef HF_GUARD_H
 #define HF_GUARD_H
 
-#include <setjmp.h>
-#include <signal.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
 
-struct hf_guard {
-  volatile sig_atomic_t armed;
-  sigjmp_buf back;
-};
+/* How many regions are broken at present; nearly always 0, which makes the question cost one load. */
+extern uint32_t hf_broken_regions __attribute__((visibility("hidden")));
 
-extern _Thread_local struct hf_guard hf_guard __attribute__((visibility("hidden")));
+/* Enters a mapping into the table; false if it is full. */
+bool hf_region_add(uintptr_t start, size_t length);
 
-/* The signal mask is not saved (second argument 0): the handler runs with SA_NODEFER, so there is nothing to restore, and
-   saving it would be a system call. The fences keep the compiler from moving the guarded accesses out. */
-#define HF_GUARD_ENTER()                                       \
-  do {                                                         \
-    if (sigsetjmp(hf_guard.back, 0) != 0) return HF_E_FAULT;   \
-    hf_guard.armed = 1;                                        \
-    __atomic_signal_fence(__ATOMIC_SEQ_CST);                   \
-  } while (0)
-#define HF_GUARD_LEAVE()                                       \
-  do {                                                         \
-    __atomic_signal_fence(__ATOMIC_SEQ_CST);                   \
-    hf_guard.armed = 0;                                        \
-  } while (0)
+/* Takes the region that starts there out of the table. */
+void hf_region_remove(uintptr_t start);
+
+/* Whether the region that `address` lies in is broken. */
+bool hf_is_broken(uintptr_t address);
+
+static inline bool hf_faulted(const volatile void *address) {
+  /* The accesses before must not be moved behind the question; the handler runs on this thread. */
+  __atomic_signal_fence(__ATOMIC_SEQ_CST);
+  return __builtin_expect(__atomic_load_n(&hf_broken_regions, __ATOMIC_RELAXED) != 0, 0) && hf_is_broken((uintptr_t)address);
+}
 
 #endif

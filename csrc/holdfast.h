@@ -11,9 +11,8 @@
  * `errno` later on another thread. Own codes lie at HF_E_BASE and below. The functions whose result can be any 64-bit
  * value (the number form of the atomics) say failure with a value below -2^53, which no result can have.
  *
- * What is shared. The library keeps one piece of process-wide state, the SIGBUS handler that hf_guard_install() puts in
- * place, and one piece of per-thread state, the jump buffer of the guarded copy that is under way. Everything else is in
- * the memory that the caller passes.
+ * What is shared. The library keeps one piece of process-wide state: the SIGBUS handler that hf_guard_install() puts in place,
+ * with the table of mappings that it looks at. Everything else is in the memory that the caller passes.
  *
  * Ordering. Atomic operations are sequentially consistent unless their name says release or acquire. They work between
  * processes because they act on the one physical page that the processes map (C17 7.17.5, lock-free and address-free).
@@ -30,7 +29,7 @@
 #endif
 
 /* Raised by one whenever a function's meaning or signature changes; lib/native/symbols.ts holds the same number. */
-#define HF_ABI_VERSION 1
+#define HF_ABI_VERSION 2
 
 /* Own result codes. They stand clear of every errno, and below -2^53 so that the atomics can use them too. */
 #define HF_E_BASE (-9223372036854775808.0) /* -2^63 */
@@ -73,18 +72,36 @@ HF_EXPORT double hf_thread_alive(double process, double thread);
 
 /* ---- map: files and memory (map.c) --------------------------------------------------------------------------------- */
 
-#define HF_MAP_WRITE 1u     /* PROT_WRITE as well as PROT_READ */
-#define HF_MAP_PRIVATE 2u   /* MAP_PRIVATE and MAP_NORESERVE: writes are copied and never reach the file */
-#define HF_MAP_ANONYMOUS 4u /* zeroed memory without a file; `fd` must be -1 and `offset` 0 */
+#define HF_MAP_WRITE 1u            /* PROT_WRITE as well as PROT_READ */
+#define HF_MAP_PRIVATE 2u          /* MAP_PRIVATE: writes are copied and never reach the file */
+#define HF_MAP_ANONYMOUS 4u        /* zeroed memory without a file; `fd` must be -1 and `offset` 0 */
+#define HF_MAP_SHARED_VALIDATE 8u  /* MAP_SHARED_VALIDATE */
+#define HF_MAP_POPULATE 16u        /* MAP_POPULATE: fault the pages in now */
+#define HF_MAP_NONBLOCK 32u        /* MAP_NONBLOCK: with the one above, only those that are in memory */
+#define HF_MAP_NORESERVE 64u       /* MAP_NORESERVE: no swap is set aside */
+#define HF_MAP_HUGE_2M 128u        /* MAP_HUGETLB, 2 MiB */
+#define HF_MAP_HUGE_1G 256u        /* MAP_HUGETLB, 1 GiB */
+#define HF_MAP_SYNC 512u           /* MAP_SYNC: persistent memory only */
+#define HF_MAP_FIXED 1024u         /* MAP_FIXED_NOREPLACE: at `address` or -EEXIST */
+#define HF_MAP_UNINITIALIZED 2048u /* no Linux with memory protection has it */
+#define HF_MAP_NO_CACHE 4096u      /* MAP_NOCACHE of macOS */
+#define HF_MAP_ALL 8191u           /* all of these */
 
 /*
- * Maps `length` > 0 bytes of `fd` from `offset`, a multiple of the page size (mmap(2)). The mapping outlives the descriptor.
- * Returns its address or -errno. The caller sees to it that the file is at least that long: pages beyond its end fault.
+ * Maps `length` > 0 bytes of `fd` from `offset`, a multiple of the page size (mmap(2)), at `address` if it is not 0 and possible. The
+ * mapping outlives the descriptor and is guarded until hf_unmap(). Returns its address; -errno; HF_E_UNSUPPORTED for a flag
+ * that the platform does not have. Pages behind the file's end fault: see hf_guard_install().
  */
-HF_EXPORT double hf_map(double fd, double offset, double length, double flags);
+HF_EXPORT double hf_map(double fd, double offset, double length, double flags, double address);
 
 /* Removes the mapping of `length` bytes at `address` (munmap(2)). 0 or -errno. */
 HF_EXPORT double hf_unmap(double address, double length);
+
+/*
+ * Puts anonymous zeroed memory in the place of the mapping of `length` bytes at `address`, for good: what still points there
+ * reads zeros instead of faulting. 0 or -errno.
+ */
+HF_EXPORT double hf_replace(double address, double length);
 
 /*
  * Reserves `length` bytes of storage for `fd` from `offset` on and extends the file to hold them (fallocate(2)), so that
@@ -92,6 +109,35 @@ HF_EXPORT double hf_unmap(double address, double length);
  * 0 or -errno. After a failure the file may be longer than before, by zeros: the caller cuts it back.
  */
 HF_EXPORT double hf_reserve(double fd, double offset, double length);
+
+/* Keeps the pages in memory (`lock` 1, mlock(2)) or lets them go (0). 0 or -errno: -ENOMEM beyond RLIMIT_MEMLOCK. */
+HF_EXPORT double hf_lock_pages(double address, double length, double lock);
+
+#define HF_ADVISE_NORMAL 0u
+#define HF_ADVISE_RANDOM 1u
+#define HF_ADVISE_SEQUENTIAL 2u
+#define HF_ADVISE_WILLNEED 3u
+#define HF_ADVISE_DONTNEED 4u
+#define HF_ADVISE_HUGEPAGE 5u
+#define HF_ADVISE_NOHUGEPAGE 6u
+#define HF_ADVISE_COLD 7u
+#define HF_ADVISE_PAGEOUT 8u
+#define HF_ADVISE_POPULATE_READ 9u
+#define HF_ADVISE_POPULATE_WRITE 10u
+#define HF_ADVISE_DONTDUMP 11u
+#define HF_ADVISE_DODUMP 12u
+#define HF_ADVISE_DONTFORK 13u
+#define HF_ADVISE_DOFORK 14u
+#define HF_ADVISE_COUNT 15u /* how many there are */
+
+/*
+ * Tells the kernel how the pages at `address`, a multiple of the page size, will be used (madvise(2)). Beware of HF_ADVISE_DONTNEED on
+ * private memory: it zeroes it. 0; -errno; HF_E_UNSUPPORTED.
+ */
+HF_EXPORT double hf_advise(double address, double length, double advice);
+
+/* How many of the pages at `address`, a multiple of the page size, are in memory (mincore(2)); -errno. */
+HF_EXPORT double hf_resident(double address, double length);
 
 /* ---- sync (sync.c) ------------------------------------------------------------------------------------------------- */
 
@@ -106,7 +152,7 @@ HF_EXPORT double hf_sync(double address, double length, double wait);
 /*
  * The number form. Operands are integers within +-(2^53 - 1). Arithmetic wraps at 64 bits. Each returns the old value
  * (load: the value; store: the value stored). HF_E_UNSAFE where the cell's value before the operation is no safe integer:
- * the cell is then unchanged. HF_E_INVAL for a null or misaligned address or an operand that is no safe integer.
+ * the cell is then unchanged. HF_E_FAULT if its page is gone. HF_E_INVAL for a null or misaligned address or an operand that is no safe integer.
  * `unused` keeps hf_load64 on the fast path of Node, which wants two arguments.
  */
 HF_EXPORT double hf_load64(double address, double unused);
@@ -125,7 +171,7 @@ HF_EXPORT double hf_store64_release(double address, double value);
 
 /*
  * The exact form, for all 2^64 values: operands are read from the int64_t words at `words` (8-byte aligned memory of the
- * caller's own, not shared), and the old value is written to words[0]. 0, or HF_E_INVAL.
+ * caller's own, not shared), and the old value is written to words[0]. 0, HF_E_INVAL or HF_E_FAULT.
  */
 HF_EXPORT double hf_load64_exact(double address, double words);
 HF_EXPORT double hf_store64_exact(double address, double words);
@@ -141,17 +187,22 @@ HF_EXPORT double hf_cas64_exact(double address, double words);
 /* ---- guard (guard.c): memory whose file another process may cut short ------------------------------------------------ */
 
 /*
- * Puts the SIGBUS handler in place, once per process; a fault that no guarded function of this library is in the middle of
- * goes on to the handler that was there before. 0 or -errno.
+ * Puts the SIGBUS handler in place, once per process. A fault in a mapping of hf_map() then finds a zero page that is put under it, and
+ * the mapping is marked broken until it is unmapped: every function that touches it says HF_E_FAULT from then on (and may have
+ * touched it). Any other fault goes on to the handler that was there before. 0 or -errno.
  */
 HF_EXPORT double hf_guard_install(void);
 
+/* 1 if the mapping that `address` lies in is broken, 0 if not. */
+HF_EXPORT double hf_region_broken(double address);
+
 /*
- * Copies `length` bytes between mapped memory and a buffer of the runtime. HF_E_FAULT if a page of the mapping is gone: part
- * of the copy may have been done. The ranges must not overlap.
+ * Copies `length` bytes between mapped memory and a buffer of the runtime, or between two addresses. HF_E_FAULT if a page of a
+ * mapping is gone: what was copied from there is zeros, what was copied there is lost. The ranges must not overlap.
  */
 HF_EXPORT double hf_copy_out(void *target, double target_offset, double source, double length);
 HF_EXPORT double hf_copy_in(double target, const void *source, double source_offset, double length);
+HF_EXPORT double hf_copy(double target, double source, double length);
 
 /* ---- crc32c (crc32c.c) --------------------------------------------------------------------------------------------- */
 
@@ -195,7 +246,8 @@ HF_EXPORT double hf_wake32(double address, double count);
 
 /*
  * A lock is two words at a 16-byte aligned address: u64 owner (0 = free), u32 sleepers flag. A commit cell pair is, at a
- * 128-byte aligned address: u64 version, then at +128 and +256 the two cells of 128 bytes: up to HF_CELL_WORDS u64 words at
+ * 128-byte aligned address: u64 version (48 bits, and above them the low 16 bits of the CRC-32C of the version as u64, seeded with
+ * `salt`), then at +128 and +256 the two cells of 128 bytes: up to HF_CELL_WORDS u64 words at
  * +0, u64 version at +112, u32 CRC-32C at +120 over those `count` words and the version, seeded with `salt`. The version
  * word's lowest bit selects the cell. A commit fills the other cell and then stores the next version with release
  * ordering: that one store is the publication, and a writer that dies before it has changed nothing.
@@ -255,5 +307,8 @@ HF_EXPORT double hf_record_read(double target, double capacity, double source, d
  */
 HF_EXPORT double hf_words_load(double address, double count, double values);
 HF_EXPORT double hf_words_store(double address, double count, double values);
+
+/* CRC-32C of `count` words as they would be stored, seeded with `salt`. The words are the caller's own memory. */
+HF_EXPORT double hf_words_checksum(double count, double salt, double values);
 
 #endif

@@ -14,47 +14,6 @@ static uint32_t record_checksum(const unsigned char *record, size_t length, uint
 
 static bool record_length(size_t length) { return length >= HF_RECORD_MIN && length % 8 == 0 && length <= UINT32_MAX; }
 
-/* The guarded parts are functions of their own, so that no local of a caller lives across the jump. */
-#define HF_APART __attribute__((noinline)) static
-
-HF_APART double write_record(unsigned char *to, const unsigned char *from, size_t length, uint32_t checksum) {
-  HF_GUARD_ENTER();
-  memcpy(to, &checksum, CHECKSUM_BYTES);
-  memcpy(to + CHECKSUM_BYTES, from + CHECKSUM_BYTES, length - CHECKSUM_BYTES);
-  HF_GUARD_LEAVE();
-  return 0;
-}
-
-/* The length that the record states, if it is a possible one, and the bytes where they fit into `room`. */
-HF_APART double fetch_record(unsigned char *to, size_t room, const unsigned char *from, size_t limit) {
-  HF_GUARD_ENTER();
-  uint32_t stated;
-  memcpy(&stated, from + CHECKSUM_BYTES, sizeof stated);
-  double result = record_length(stated) && stated <= limit ? (double)stated : HF_E_CORRUPT;
-  if (result > 0 && stated <= room) memcpy(to, from, stated);
-  HF_GUARD_LEAVE();
-  return result;
-}
-
-HF_APART double load_words(double *to, const uint64_t *from, size_t count) {
-  HF_GUARD_ENTER();
-  double result = 0;
-  for (size_t i = 0; i < count; i++) {
-    uint64_t word = __atomic_load_n(&from[i], __ATOMIC_ACQUIRE);
-    if (word > HF_MAX_SAFE_WORD) result = HF_E_CORRUPT;
-    to[i] = hf_to_double(word);
-  }
-  HF_GUARD_LEAVE();
-  return result;
-}
-
-HF_APART double store_words(uint64_t *to, const double *from, size_t count) {
-  HF_GUARD_ENTER();
-  for (size_t i = count; i > 0; i--) __atomic_store_n(&to[i - 1], (uint64_t)(int64_t)from[i - 1], __ATOMIC_RELEASE);
-  HF_GUARD_LEAVE();
-  return 0;
-}
-
 double hf_record_write(double target, double source, double length, double salt, double position) {
   unsigned char *to = (unsigned char *)hf_pointer(target, 8);
   const unsigned char *from = (const unsigned char *)hf_pointer(source, 8);
@@ -67,7 +26,10 @@ double hf_record_write(double target, double source, double length, double salt,
   uint32_t stated;
   memcpy(&stated, from + CHECKSUM_BYTES, sizeof stated);
   if (!record_length(bytes) || stated != bytes) return HF_E_INVAL;
-  return write_record(to, from, bytes, record_checksum(from, bytes, seed, place));
+  uint32_t checksum = record_checksum(from, bytes, seed, place);
+  memcpy(to, &checksum, CHECKSUM_BYTES);
+  memcpy(to + CHECKSUM_BYTES, from + CHECKSUM_BYTES, bytes - CHECKSUM_BYTES);
+  return hf_faulted(to) ? HF_E_FAULT : 0;
 }
 
 double hf_record_read(double target, double capacity, double source, double limit, double salt, double position) {
@@ -81,14 +43,18 @@ double hf_record_read(double target, double capacity, double source, double limi
     return HF_E_INVAL;
   }
   if (most < HF_RECORD_MIN) return HF_E_CORRUPT;
-  double length = fetch_record(to, room, from, most);
-  if (length < 0 || length > capacity) return length;
+  uint32_t length;
+  memcpy(&length, from + CHECKSUM_BYTES, sizeof length);
+  if (hf_faulted(from)) return HF_E_FAULT;
+  if (!record_length(length) || length > most) return HF_E_CORRUPT;
+  if (length > room) return (double)length;
+  memcpy(to, from, length);
+  if (hf_faulted(from)) return HF_E_FAULT;
   /* Checked in the copy: what is in the mapping can change under a check. */
   uint32_t checksum, stated;
   memcpy(&checksum, to, sizeof checksum);
   memcpy(&stated, to + CHECKSUM_BYTES, sizeof stated);
-  bool whole = (double)stated == length && checksum == record_checksum(to, stated, seed, place);
-  return whole ? length : HF_E_CORRUPT;
+  return stated == length && checksum == record_checksum(to, length, seed, place) ? (double)length : HF_E_CORRUPT;
 }
 
 double hf_words_load(double address, double count, double values) {
@@ -96,7 +62,13 @@ double hf_words_load(double address, double count, double values) {
   double *to = (double *)hf_pointer(values, 8);
   size_t words;
   if (from == NULL || to == NULL || !hf_size(count, &words)) return HF_E_INVAL;
-  return load_words(to, from, words);
+  double result = 0;
+  for (size_t i = 0; i < words; i++) {
+    uint64_t word = __atomic_load_n(&from[i], __ATOMIC_ACQUIRE);
+    if (word > HF_MAX_SAFE_WORD) result = HF_E_CORRUPT;
+    to[i] = hf_to_double(word);
+  }
+  return hf_faulted(from) ? HF_E_FAULT : result;
 }
 
 double hf_words_store(double address, double count, double values) {
@@ -108,5 +80,19 @@ double hf_words_store(double address, double count, double values) {
     uint64_t word;
     if (!hf_whole(from[i], &word)) return HF_E_INVAL;
   }
-  return store_words(to, from, words);
+  for (size_t i = words; i > 0; i--) __atomic_store_n(&to[i - 1], (uint64_t)(int64_t)from[i - 1], __ATOMIC_RELEASE);
+  return hf_faulted(to) ? HF_E_FAULT : 0;
+}
+
+double hf_words_checksum(double count, double salt, double values) {
+  const double *from = (const double *)hf_pointer(values, 8);
+  size_t words;
+  uint32_t crc;
+  if (from == NULL || !hf_size(count, &words) || !hf_u32(salt, &crc)) return HF_E_INVAL;
+  for (size_t i = 0; i < words; i++) {
+    uint64_t word;
+    if (!hf_whole(from[i], &word)) return HF_E_INVAL;
+    crc = hf_crc32c_update(crc, &word, sizeof word);
+  }
+  return (double)crc;
 }

@@ -6,11 +6,13 @@
 import * as fs from "node:fs";
 import { Int64Atomics } from "./atomics.ts";
 import { checkInteger, checkOptions, checkPath, integer, oneOf, type OptionCheck } from "./checks.ts";
-import { check, closedError, errno, invalidType, MapError, outOfRange, rangeError, readOnlyError } from "./errors.ts";
+import { check, closedError, invalidType, MapError, outOfRange, rangeError, readOnlyError } from "./errors.ts";
 import { createWhole, Descriptor, fileSystem, openRegular, readUpTo, reserve, writeFully } from "./files.ts";
 import {
   COUNT_OFFSET,
+  decodeCount,
   decodeName,
+  encodeCount,
   encodeName,
   ENTRIES_OFFSET,
   ENTRY_BYTES,
@@ -20,9 +22,10 @@ import {
   NAME_OFFSET,
   valueOffset,
 } from "./layout/counters.ts";
-import { encodeHeader, readHeader } from "./layout/header.ts";
-import { native, sleep } from "./native/native.ts";
-import { lockKinds, mapFlags } from "./native/symbols.ts";
+import { crc32c, encodeHeader, readHeader } from "./layout/header.ts";
+import { native } from "./native/native.ts";
+import { mapFlags } from "./native/symbols.ts";
+import { takeLock, unlock } from "./range_lock.ts";
 import { Region } from "./region.ts";
 import { randomBytes } from "node:crypto";
 
@@ -64,8 +67,6 @@ const OPEN_OPTIONS = {
   permissions: integer(0, 0o7777),
 };
 
-const LOCK_TIMEOUT_MS = 10_000;
-
 /**
  * 64-bit counters in a file, by index or by name. Each lies on a cache line of its own, so that processes that count
  * different things do not slow each other. Every change is one atomic operation on shared memory: it is visible to all
@@ -91,11 +92,17 @@ export class Counters implements Disposable {
   readonly #host: { address: number; byteLength: number; writable: boolean; what: string; path: string };
   readonly #cells: Int64Atomics;
   #count = 0;
+  /** The count as it was read last. */
+  #countWord = 0;
   readonly #names: (string | undefined)[] = [];
   readonly #indexes = new Map<string, number>();
 
-  private constructor(path: string, file: Descriptor, writable: boolean) {
+  /** CRC-32C of the file's id. */
+  readonly #salt: number;
+
+  private constructor(path: string, file: Descriptor, writable: boolean, salt: number) {
     this.path = path;
+    this.#salt = salt;
     this.#file = file;
     this.#writable = writable;
     this.#region = this.#map(ENTRIES_OFFSET);
@@ -126,10 +133,10 @@ export class Counters implements Disposable {
     const descriptor = new Descriptor(opened);
     let counters: Counters | undefined;
     try {
-      readHeader(opened, "counters", file);
+      const { id } = readHeader(opened, "counters", file);
       const size = fileSystem(file, () => fs.fstatSync(opened)).size;
       if (size < ENTRIES_OFFSET) throw new MapError("ERR_CORRUPT", `'${file}' is cut short: it has ${size} bytes`, { path: file });
-      counters = new Counters(file, descriptor, mode === "rw");
+      counters = new Counters(file, descriptor, mode === "rw", crc32c(id));
       if (wanted > 0) counters.#require(wanted, wantedNames);
       return counters;
     } catch (error) {
@@ -301,12 +308,14 @@ export class Counters implements Disposable {
   #refresh(): void {
     if (this.closed) throw closedError("counters", this.path);
     // Pairs with the release store of #append(): the entries below the count are whole.
-    const count = this.#cells.load(COUNT_OFFSET);
-    if (count === this.#count && count > 0) return;
+    const word = this.#cells.load(COUNT_OFFSET);
+    if (word === this.#countWord) return;
     const fd = this.#file.fd;
     const size = fileSystem(this.path, () => fs.fstatSync(fd)).size;
-    if (count < 1 || count < this.#count || count > MAX_COUNT || size < fileBytes(count)) {
-      throw new MapError("ERR_CORRUPT", `'${this.path}' says that it has ${count} counters, but has ${size} bytes`, { path: this.path });
+    const count = decodeCount(word, this.#salt);
+    if (count === undefined || count < this.#count || size < fileBytes(count)) {
+      const says = count === undefined ? "has a damaged count" : `says that it has ${count} counters, but has ${size} bytes`;
+      throw new MapError("ERR_CORRUPT", `'${this.path}' ${says}`, { path: this.path });
     }
     const added: (string | undefined)[] = [];
     for (let i = this.#count; i < count; i++) {
@@ -319,29 +328,20 @@ export class Counters implements Disposable {
       this.#names.push(name);
     }
     this.#count = count;
+    this.#countWord = word;
   }
 
   /** Runs `change` as the only one that adds counters, with all that others added taken in. */
   #locked(change: () => void): void {
     if (!this.#writable) throw readOnlyError("counters", this.path);
-    const { fd } = this.#file;
-    const end = performance.now() + LOCK_TIMEOUT_MS;
-    for (;;) {
-      const result = native().hf_lock_range(fd, 0, 1, lockKinds.EXCLUSIVE);
-      if (result !== -errno.EAGAIN) {
-        check(result, "fcntl", this.path);
-        break;
-      }
-      if (performance.now() > end) {
-        throw new MapError("ERR_LOCKED", `another process has been adding counters to '${this.path}' for ${LOCK_TIMEOUT_MS} ms`, { path: this.path });
-      }
-      sleep(1);
-    }
+    // The first byte stands for the right to add.
+    const range = { fd: this.#file.fd, offset: 0, length: 1, shared: false, path: this.path };
+    takeLock(range);
     try {
       this.#refresh();
       change();
     } finally {
-      native().hf_lock_range(fd, 0, 1, lockKinds.NONE);
+      unlock(range);
     }
   }
 
@@ -356,7 +356,7 @@ export class Counters implements Disposable {
     // Written whole: a process that died while adding may have left something behind the count.
     added.forEach((name, i) => writeFully(fd, encodeEntry(name), valueOffset(this.#count + i), this.path));
     // The publication: whoever reads this count finds the entries above. Pairs with the load in #refresh().
-    check(native().hf_store64_release(this.#region.address + COUNT_OFFSET, count), "store64_release", this.path);
+    check(native().hf_store64_release(this.#region.address + COUNT_OFFSET, encodeCount(count, this.#salt)), "store64_release", this.path);
     this.#refresh();
   }
 
@@ -401,10 +401,11 @@ function openOrCreate(path: string, mode: "r" | "rw", count: number, wanted: rea
       if ((error as NodeJS.ErrnoException).code !== "ENOENT" || mode === "r" || count === 0 || attempt === 3) throw error;
     }
     createWhole(path, fileBytes(count), permissions, (fd) => {
-      writeFully(fd, encodeHeader({ kind: "counters", id: randomBytes(16), fields: [] }), 0, path);
+      const id = randomBytes(16);
+      writeFully(fd, encodeHeader({ kind: "counters", id, fields: [] }), 0, path);
       newNames(0, count, wanted).forEach((name, i) => writeFully(fd, encodeEntry(name), valueOffset(i), path));
       const stored = new Uint8Array(8);
-      new DataView(stored.buffer).setBigUint64(0, BigInt(count), true);
+      new DataView(stored.buffer).setBigUint64(0, BigInt(encodeCount(count, crc32c(id))), true);
       writeFully(fd, stored, COUNT_OFFSET, path);
     });
   }

@@ -74,14 +74,15 @@ export function fromFileSystem(error: unknown, path: string): unknown {
   const { code, errno, syscall } = error as NodeJS.ErrnoException;
   if (!(error instanceof Error) || code === undefined || syscall === undefined) return error;
   if (errno !== undefined && getSystemErrorMap().has(errno)) return systemError(errno, syscall, path);
-  return new MapError(code, `${error.message}, ${syscall} '${path}'`, { errno, syscall, path, cause: error });
+  const text = error.message.startsWith(`${code}: `) ? error.message.slice(code.length + 2) : error.message;
+  return new MapError(code, `${text}, ${syscall} '${path}'`, { errno, syscall, path, cause: error });
 }
 
 const OWN_CODES: ReadonlyMap<number, readonly [code: string, text: string]> = new Map([
   [codes.INVAL, ["EINVAL", "the native library refused an argument"]],
   [codes.CORRUPT, ["ERR_CORRUPT", "a checksum or a length does not hold"]],
   [codes.OWNER, ["ERR_LOST_LOCK", "the lock is no longer this handle's; nothing was published"]],
-  [codes.FAULT, ["ERR_FAULT", "the page is gone: the file was cut short by another process"]],
+  [codes.FAULT, ["ERR_FAULT", "a page of the mapping is gone: the file was cut short"]],
   [codes.UNSUPPORTED, ["EOPNOTSUPP", "this platform has no such call"]],
 ]);
 
@@ -138,8 +139,8 @@ export function invalidType(name: string, expected: string, value: unknown): Typ
 }
 
 /** `ERR_INVALID_ARG_TYPE` with a message of its own. */
-export function typeError(message: string): TypeError & { code: string } {
-  return coded(new TypeError(message), "ERR_INVALID_ARG_TYPE");
+export function typeError(message: string, cause?: unknown): TypeError & { code: string } {
+  return coded(new TypeError(message, cause === undefined ? undefined : { cause }), "ERR_INVALID_ARG_TYPE");
 }
 
 /** `ERR_OUT_OF_RANGE`: `name` must be `requirement`. */

@@ -4,128 +4,102 @@
  * @module
  */
 import * as fs from "node:fs";
-import { Int64Atomics } from "./atomics.ts";
+import { abortSignal, type CellHost, Int64Atomics } from "./atomics.ts";
 import { boolean, checkBytes, checkInteger, checkOptions, checkPath, checkRange, integer, oneOf } from "./checks.ts";
-import { check, closedError, errno, invalidType, nativeError, rangeError, readOnlyError, systemError, typeError } from "./errors.ts";
+import { check, closedError, errno, invalidType, MapError, nativeError, outOfRange, rangeError, readOnlyError, systemError } from "./errors.ts";
 import { Descriptor, fileSystem, openRegular, reserve } from "./files.ts";
+import { lineAt, linesOf, streamOf } from "./mapping/lines.ts";
+import { openFile } from "./mapping/open.ts";
+import {
+  anonymousPlan,
+  type FilePlan,
+  filePlan,
+  mapRefusal,
+  type MappingOptions,
+  type MemoryOptions,
+  type MemoryPlan,
+  planFlags,
+  planGranularity,
+} from "./mapping/options.ts";
+import { doom } from "./mapping/unlink.ts";
+import { copyIn, copyOut } from "./native/copy.ts";
 import { native, pageSize } from "./native/native.ts";
-import { mapFlags, type NativeFunctions } from "./native/symbols.ts";
+import { advices, codes, mapFlags, type NativeFunctions } from "./native/symbols.ts";
+import { type LockRange, takeLock, tryLock, unlock } from "./range_lock.ts";
 import { Region } from "./region.ts";
 
-/** Options of {@linkcode Mapping.open}. */
-export interface MappingOptions {
-  /** "rw" (the default) maps for reading and writing, "r" for reading only. */
-  mode?: "r" | "rw";
-  /** Create the file if it is missing. Default false: a missing file is `ENOENT`. */
-  create?: boolean;
-  /** With `create`: an existing file is `EEXIST`. */
-  exclusive?: boolean;
-  /** Discard the content that is there. */
-  truncate?: boolean;
-  /**
-   * Bytes of a new file; a smaller one grows to it, with zeros and with its storage reserved (`ENOSPC` otherwise, the file then
-   * as it was). A larger file stays as it is.
-   */
-  byteLength?: number;
-  /** Access bits of a new file, before the umask. Default 0o600: the owner only. */
-  permissions?: number;
-}
+export type { DebugListener, MappingOptions, MemoryOptions } from "./mapping/options.ts";
 
-/** Options of {@linkcode Mapping.flush}. */
-export interface FlushOptions {
+/** A range of a mapping, in bytes; by default all of it. */
+export interface RangeOptions {
   /** First byte; default 0. */
   offset?: number;
   /** Bytes; default to the end. */
   length?: number;
+}
+
+/** Options of {@linkcode Mapping.flush}. */
+export interface FlushOptions extends RangeOptions {
   /** Start the write and do not wait: no durability. */
   async?: boolean;
 }
 
-const OPEN_OPTIONS = {
-  mode: oneOf("r", "rw"),
-  create: boolean,
-  exclusive: boolean,
-  truncate: boolean,
-  byteLength: integer(1),
-  permissions: integer(0, 0o7777),
-};
+/** Options of {@linkcode Mapping.lock}. */
+export interface LockOptions extends RangeOptions {
+  /** Let other shared locks be; default false: exclusive. */
+  shared?: boolean;
+  /** Ends the wait with the signal's reason. A signal fires only between tasks, so it is of use with `lockAsync`. */
+  signal?: AbortSignal;
+}
 
-const FLUSH_OPTIONS = { offset: integer(0), length: integer(0), async: boolean };
+/** Options of {@linkcode Mapping.lines}. */
+export interface LinesOptions {
+  /** First byte; default 0. */
+  start?: number;
+  /** Byte behind the last; default the end of the mapping at the time. */
+  end?: number;
+}
+
+/** Options of {@linkcode Mapping.readable}. */
+export interface ReadableOptions extends LinesOptions {
+  /** Bytes of a chunk; default 65536. */
+  chunkSize?: number;
+}
+
+/** How pages will be used: see {@linkcode Mapping.advise}. */
+export type Advice = keyof typeof advices;
 
 /** What `pwrite` takes. */
 export type WriteData = Uint8Array | string | readonly (Uint8Array | string)[];
 
-interface Opened {
-  readonly fd: number;
+const RANGE_OPTIONS = { offset: integer(0), length: integer(0) };
+const FLUSH_OPTIONS = { ...RANGE_OPTIONS, async: boolean };
+const LOCK_OPTIONS = { ...RANGE_OPTIONS, shared: boolean, signal: abortSignal };
+const LINES_OPTIONS = { start: integer(0), end: integer(0) };
+const READABLE_OPTIONS = { ...LINES_OPTIONS, chunkSize: integer(1, 2 ** 30) };
+const WHENCE = oneOf("start", "current", "end");
+
+/** Where the locks of `guard` lie: behind every byte of a file, so that they are apart from those of `lock()`. */
+const GUARD_OFFSET: number = 2 ** 52;
+
+/** What a mapping is made of; shared by its calls. */
+interface Parts {
+  readonly region: Region;
+  readonly file: Descriptor;
+  readonly plan: MemoryPlan & Partial<FilePlan>;
+  readonly path: string | undefined;
   readonly existed: boolean;
-  readonly byteLength: number;
-}
-
-interface OpenPlan {
-  readonly mode: "r" | "rw";
-  readonly create: boolean;
-  readonly exclusive: boolean;
-  readonly truncate: boolean;
-  readonly byteLength: number | undefined;
-  readonly permissions: number;
-}
-
-const CREATE = fs.constants.O_CREAT | fs.constants.O_EXCL;
-
-/** Opens the file, creating it if asked to. Never waits for a lost race longer than the race goes on. */
-function openOrCreate(path: string, plan: OpenPlan): Opened & { created: boolean } {
-  const { mode, create, exclusive, permissions } = plan;
-  for (let attempt = 0; ; attempt++) {
-    if (!exclusive) {
-      try {
-        return { ...openRegular(path, mode), existed: true, created: false };
-      } catch (error) {
-        if (!create || (error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
-      }
-    }
-    try {
-      return { ...openRegular(path, mode, CREATE, permissions), existed: false, created: true };
-    } catch (error) {
-      // Created by another process between the two: open that file. A dangling symbolic link says the same forever.
-      if (exclusive || (error as NodeJS.ErrnoException).code !== "EEXIST" || attempt === 3) throw error;
-    }
-  }
-}
-
-function prepare(path: string, plan: OpenPlan): Opened {
-  const opened = openOrCreate(path, plan);
-  const { fd, existed, created } = opened;
-  try {
-    let size = opened.byteLength;
-    if (plan.truncate && size > 0) {
-      fileSystem(path, () => fs.ftruncateSync(fd, 0));
-      size = 0;
-    }
-    const wanted = plan.byteLength ?? 0;
-    if (wanted > size) {
-      if (plan.mode === "r") throw rangeError(`"byteLength" ${wanted} is more than the ${size} bytes of '${path}', and mode "r" cannot grow it`);
-      reserve(fd, size, wanted, path);
-      size = wanted;
-    }
-    if (size === 0) {
-      throw systemError(-errno.EINVAL, "mmap", path, 'an empty file cannot be mapped; pass "byteLength" to give it a size');
-    }
-    return { fd, existed, byteLength: size };
-  } catch (error) {
-    fs.closeSync(fd);
-    if (created) fs.rmSync(path, { force: true });
-    throw error;
-  }
 }
 
 /**
  * A file, or anonymous memory, mapped into this process. All processes that map the same file share its bytes.
  *
  * Bytes written are visible to other processes at once and survive the death of any process; only {@linkcode flush} makes
- * them survive a power cut (msync(2)). Reads and writes of more than 8 aligned bytes are not atomic.
+ * them survive a power cut (msync(2)). Reads and writes of more than 8 aligned bytes are not atomic, unless opened with `guard`.
  *
  * Offsets and lengths are bytes. Out of bounds is a `RangeError`. After {@linkcode close} every method throws `MapError`
- * `ERR_CLOSED`. A file that another process cuts short gives `ERR_FAULT` from `pread`, `preadInto` and `pwrite`.
+ * `ERR_CLOSED`. If another process cuts the file short, touching what is gone marks the mapping broken: that call and every later one
+ * throws `ERR_FAULT` until {@linkcode refresh}, and a view reads zeros there.
  *
  * @example
  * ```ts
@@ -143,51 +117,54 @@ export class Mapping implements Disposable {
   readonly existed: boolean;
   /** Whether writes are allowed: mode "rw". */
   readonly writable: boolean;
-  readonly #region: Region;
+  #region: Region;
   readonly #file: Descriptor;
+  readonly #plan: MemoryPlan & Partial<FilePlan>;
   readonly #hf: NativeFunctions;
+  readonly #unlink: (() => void) | undefined;
+  readonly #host: { -readonly [Name in keyof CellHost]: CellHost[Name] };
   #atomics: Int64Atomics | undefined;
+  #position = 0;
 
-  private constructor(region: Region, fd: number, existed: boolean) {
+  private constructor({ region, file, plan, path, existed }: Parts) {
     this.#region = region;
-    this.#file = new Descriptor(fd);
+    this.#file = file;
+    this.#plan = plan;
     this.#hf = native();
-    this.path = region.path;
+    this.path = path;
     this.existed = existed;
     this.writable = region.writable;
+    this.#host = { address: region.address, byteLength: region.byteLength, writable: region.writable, what: "mapping", path };
+    this.#unlink = path !== undefined && plan.autoUnlink === true ? doom(path, file.fd, this) : undefined;
   }
 
   /**
-   * Maps the whole of a regular file.
+   * Maps a regular file, from `offset` to its end.
    *
    * Errors: `ENOENT`, `EACCES`, `EISDIR`, `ENOSPC` and whatever else the system says, as `MapError`; `EINVAL` for an empty
-   * file without `byteLength`.
+   * file without `byteLength`; `EOPNOTSUPP` with the option's name for one that the platform or file system does not have.
    */
   static open(path: string | URL, options?: MappingOptions): Mapping {
-    const file = checkPath("path", path);
-    const given = checkOptions("Mapping.open()", options, OPEN_OPTIONS);
-    const { mode = "rw", create = false, exclusive = false, truncate = false, byteLength, permissions = 0o600 } = given;
-    if (mode === "r" && (create || truncate)) throw typeError('"create" and "truncate" need mode "rw"');
-    if (exclusive && !create) throw typeError('"exclusive" needs "create"');
-    native();
-    const opened = prepare(file, { mode, create, exclusive, truncate, byteLength, permissions });
+    const name = checkPath("path", path);
+    const plan = filePlan(options);
+    checkAddress(plan);
+    const { fd, existed, byteLength } = openFile(name, plan);
+    const file = new Descriptor(fd);
     try {
-      // Mode "r" maps private pages: a view that is written to changes this process's copy instead of ending it by a signal.
-      const flags = mode === "r" ? mapFlags.WRITE | mapFlags.PRIVATE : mapFlags.WRITE;
-      const { fd, existed, byteLength: bytes } = opened;
-      const writable = mode === "rw";
-      return new Mapping(new Region({ fd, offset: 0, byteLength: bytes, flags, writable, what: "mapping", path: file }), fd, existed);
+      return new Mapping({ region: mapFile(fd, byteLength, plan, name), file, plan, path: name, existed });
     } catch (error) {
-      fs.closeSync(opened.fd);
+      file.close();
+      if (!existed) fs.rmSync(name, { force: true });
       throw error;
     }
   }
 
   /** Zeroed memory without a file, shared with nobody but this process's threads that are given it. */
-  static anonymous(byteLength: number): Mapping {
+  static anonymous(byteLength: number, options?: MemoryOptions): Mapping {
     const bytes = checkInteger("byteLength", byteLength, 1, Number.MAX_SAFE_INTEGER);
-    const flags = mapFlags.ANONYMOUS | mapFlags.WRITE;
-    return new Mapping(new Region({ fd: -1, offset: 0, byteLength: bytes, flags, writable: true, what: "mapping" }), -1, false);
+    const plan = anonymousPlan(options);
+    checkAddress(plan);
+    return new Mapping({ region: mapMemory(bytes, plan), file: new Descriptor(-1), plan, path: undefined, existed: false });
   }
 
   /** Bytes mapped. */
@@ -208,17 +185,21 @@ export class Mapping implements Disposable {
 
   /** Atomic 64-bit operations on the mapping's bytes. */
   get atomics(): Int64Atomics {
-    const region = this.#open();
-    this.#atomics ??= new Int64Atomics(region);
+    this.#open();
+    this.#atomics ??= new Int64Atomics(this.#host);
     return this.#atomics;
   }
 
   /** A copy of exactly `length` bytes from `offset`. */
   pread(offset: number, length: number): Uint8Array<ArrayBuffer> {
-    const region = this.#open();
-    checkRange(offset, length, region.byteLength);
-    const target = new Uint8Array(new ArrayBuffer(length));
-    this.#copyOut(target, region.address + offset);
+    checkRange(offset, length, this.#open().byteLength);
+    let target: Uint8Array<ArrayBuffer>;
+    try {
+      target = new Uint8Array(length);
+    } catch (error) {
+      throw rangeError(`an array of ${length} bytes is more than this runtime can make (${error}); read in parts, or take a view`);
+    }
+    this.#copyOut(target, offset);
     return target;
   }
 
@@ -227,7 +208,7 @@ export class Mapping implements Disposable {
     const region = this.#open();
     if (!(target instanceof Uint8Array)) throw invalidType("target", "a Uint8Array", target);
     checkRange(offset, target.byteLength, region.byteLength);
-    this.#copyOut(target, region.address + offset);
+    this.#copyOut(target, offset);
     return target.byteLength;
   }
 
@@ -236,27 +217,98 @@ export class Mapping implements Disposable {
    * written unless all of it fits. `ERR_READ_ONLY` in mode "r".
    */
   pwrite(offset: number, data: WriteData): number {
-    const region = this.#open();
-    if (!this.writable) throw readOnlyError("mapping", this.path);
+    const region = this.#writableRegion();
+    if (data instanceof Uint8Array) {
+      checkRange(offset, data.byteLength, region.byteLength);
+      this.#guarded(offset, data.byteLength, false, () => this.#copyIn(offset, data));
+      return data.byteLength;
+    }
     const parts = Array.isArray(data) ? data.map((part, i) => checkBytes(`data[${i}]`, part)) : [checkBytes("data", data)];
     const length = parts.reduce((sum, part) => sum + part.byteLength, 0);
     checkRange(offset, length, region.byteLength);
-    let address = region.address + offset;
-    for (const part of parts) {
-      if (part.byteLength === 0) continue; // an empty array has no address
-      this.#fault(this.#hf.hf_copy_in(address, part, 0, part.byteLength), "pwrite");
-      address += part.byteLength;
-    }
+    this.#guarded(offset, length, false, () => {
+      let at = offset;
+      for (const part of parts) {
+        this.#copyIn(at, part);
+        at += part.byteLength;
+      }
+    });
     return length;
+  }
+
+  /** Where `read`, `readLine` and `write` go on: bytes from the start of the mapping. */
+  get position(): number {
+    this.#open();
+    return this.#position;
+  }
+
+  /** Moves the position; returns the new one. `RangeError` outside of the mapping. */
+  seek(offset: number, whence: "start" | "current" | "end" = "start"): number {
+    const { byteLength } = this.#open();
+    const base = { start: 0, current: this.#position, end: byteLength }[WHENCE("whence", whence)];
+    checkInteger("offset", offset, Number.MIN_SAFE_INTEGER, Number.MAX_SAFE_INTEGER);
+    const position = base + offset;
+    if (!(position >= 0 && position <= byteLength)) {
+      throw outOfRange("offset", `such that the position lies within the ${byteLength} bytes of the mapping`, offset);
+    }
+    this.#position = position;
+    return position;
+  }
+
+  /** Up to `length` bytes from the position, fewer at the end; undefined at the end. */
+  read(length: number): Uint8Array<ArrayBuffer> | undefined {
+    const { byteLength } = this.#open();
+    checkInteger("length", length, 0, Number.MAX_SAFE_INTEGER);
+    if (this.#position >= byteLength) return undefined;
+    const bytes = this.pread(this.#position, Math.min(length, byteLength - this.#position));
+    this.#position += bytes.byteLength;
+    return bytes;
+  }
+
+  /**
+   * The line at the position, as UTF-8, without its line end ("\n" or "\r\n"); undefined at the end. The last line need not end in one.
+   */
+  readLine(): string | undefined {
+    this.#open();
+    const line = lineAt(this, this.#position);
+    if (line === undefined) return undefined;
+    this.#position = line.next;
+    return line.text;
+  }
+
+  /** As {@linkcode pwrite} at the position, which moves behind what was written. */
+  write(data: WriteData): number {
+    this.#open();
+    const length = this.pwrite(this.#position, data);
+    this.#position += length;
+    return length;
+  }
+
+  /** The lines of the mapping, or of a part, as {@linkcode readLine} gives them. Each iteration starts anew; the position stays. */
+  lines(options?: LinesOptions): Iterable<string> {
+    const [start, end] = this.#span(checkOptions("lines()", options, LINES_OPTIONS));
+    return { [Symbol.iterator]: () => linesOf(this, start, end) };
+  }
+
+  /** The bytes of the mapping, or of a part, as a stream of chunks; each is read when it is asked for. */
+  readable(options?: ReadableOptions): ReadableStream<Uint8Array> {
+    const given = checkOptions("readable()", options, READABLE_OPTIONS);
+    const [start, end] = this.#span(given);
+    return streamOf(this, start, end, given.chunkSize ?? 1 << 16);
   }
 
   /**
    * The mapping's own bytes as an array, without a copy: it sees later writes, by any process, and writing to it writes to the
-   * file (in mode "r": to a private copy). It keeps the pages mapped for as long as it is reachable, also after `close()`.
+   * file (in mode "r": to a private copy). It keeps the pages mapped for as long as it is reachable, also after `close()`. Where the
+   * file was cut short by another process it reads zeros, and the next call says `ERR_FAULT`.
+   *
+   * `RangeError` for more bytes than an ArrayBuffer of the runtime can have (4 GiB in Bun). Do not transfer its buffer to another
+   * thread: the pages stay mapped for the buffer that it was, not for the one that it becomes.
    */
   view(offset: number = 0, length?: number): Uint8Array<ArrayBuffer> {
-    const [region, bytes] = this.#range(offset, length);
-    return new Uint8Array(region.buffer, offset, bytes);
+    const bytes = this.#checkView(offset, length);
+    const { buffer, byteOffset } = this.#region.buffer(offset, bytes);
+    return new Uint8Array(buffer, byteOffset, bytes);
   }
 
   /**
@@ -264,8 +316,9 @@ export class Mapping implements Disposable {
    * several processes write belong to {@linkcode atomics}.
    */
   dataView(offset: number = 0, length?: number): DataView<ArrayBuffer> {
-    const [region, bytes] = this.#range(offset, length);
-    return new DataView(region.buffer, offset, bytes);
+    const bytes = this.#checkView(offset, length);
+    const { buffer, byteOffset } = this.#region.buffer(offset, bytes);
+    return new DataView(buffer, byteOffset, bytes);
   }
 
   /**
@@ -273,32 +326,137 @@ export class Mapping implements Disposable {
    * that promises nothing. A failure means that bytes written before may be lost.
    */
   flush(options?: FlushOptions): void {
-    const region = this.#open();
-    const { offset = 0, length = region.byteLength - offset, async = false } = checkOptions("flush()", options, FLUSH_OPTIONS);
-    checkRange(offset, length, region.byteLength);
-    const start = offset - (offset % pageSize());
-    const bytes = length + (offset - start);
-    if (this.writable && bytes > 0) check(this.#hf.hf_sync(region.address + start, bytes, async ? 0 : 1), "msync", this.path);
+    const given = checkOptions("flush()", options, FLUSH_OPTIONS);
+    const { address, length } = this.#pages(given);
+    if (!this.writable || length === 0) return;
+    this.#sound();
+    check(this.#hf.hf_sync(address, length, given.async === true ? 0 : 1), "msync", this.path);
   }
 
-  /** As {@linkcode flush} of the whole mapping, without blocking the event loop (fdatasync(2)). */
+  /** As {@linkcode flush} of the whole file, without blocking the event loop (fdatasync(2)). */
   async flushAsync(): Promise<void> {
     this.#open();
-    if (this.#file.fd < 0 || !this.writable) return;
+    if (this.#file.fd < 0 || !this.writable || this.#plan.sharing === "private") return;
+    this.#sound();
     await new Promise<void>((resolve, reject) => {
       fs.fdatasync(this.#file.fd, (error) => (error === null ? resolve() : reject(systemError(error.errno ?? -errno.EIO, "fdatasync", this.path))));
     });
   }
 
+  /**
+   * Tells the kernel how pages will be used (madvise(2)), whole pages around the range. No hint changes bytes: "dontneed" is refused on
+   * private and anonymous memory, where it would zero them. `EOPNOTSUPP` where the platform has no such hint.
+   */
+  advise(hint: Advice, options?: RangeOptions): void {
+    const advice = advices[oneOf(...(Object.keys(advices) as Advice[]))("hint", hint)];
+    const { address, length } = this.#pages(checkOptions("advise()", options, RANGE_OPTIONS));
+    if (hint === "dontneed" && (this.#file.fd < 0 || this.#plan.sharing === "private" || !this.writable)) {
+      throw new MapError("EOPNOTSUPP", 'the hint "dontneed" would discard what private memory holds; use "pageout" or "cold"', { syscall: "madvise", path: this.path });
+    }
+    if (length === 0) return;
+    const result = this.#hf.hf_advise(address, length, advice);
+    const lacking = result === codes.UNSUPPORTED || result === -errno.EINVAL;
+    if (lacking) throw nativeError(-errno.EOPNOTSUPP, "madvise", this.path, `hint "${hint}"`);
+    check(result, "madvise", this.path, `hint "${hint}"`);
+  }
+
+  /** Bytes of the mapping that are in memory, whole pages (mincore(2)). */
+  resident(): number {
+    const { address, length } = this.#pages({});
+    return check(this.#hf.hf_resident(address, length), "mincore", this.path) * pageSize();
+  }
+
+  /**
+   * Gives the file, or the anonymous memory, another length and maps it anew; returns the length. Without one it doubles below
+   * `growthLimit` and grows by that much above. Storage for more is reserved first: `ENOSPC` leaves all as it was. Views made before stay
+   * valid: of a file they go on to show its bytes as far as it has them, of anonymous memory they keep the bytes of that moment.
+   *
+   * Errors: `ERR_READ_ONLY`, `ERR_FIXED_SIZE`, `EOPNOTSUPP` for a file that is mapped privately.
+   */
+  resize(byteLength?: number): number {
+    const region = this.#writableRegion();
+    if (this.#plan.fixedSize) throw new MapError("ERR_FIXED_SIZE", `the mapping was opened with "fixedSize"${this.#where()}`, { path: this.path });
+    const current = region.byteLength;
+    const { growthLimit } = this.#plan;
+    const wanted = byteLength ?? (current < growthLimit ? current * 2 : current + growthLimit);
+    checkInteger("byteLength", wanted, 1, Number.MAX_SAFE_INTEGER - (this.#plan.offset ?? 0));
+    if (wanted === current) return current;
+    this.#trace("resize", { from: current, to: wanted });
+    if (this.#file.fd < 0) this.#resizeMemory(region, wanted);
+    else this.#resizeFile(wanted);
+    return wanted;
+  }
+
+  /**
+   * Takes in what other processes did to the file's length, and mends a broken mapping; returns the length. `ERR_FAULT` if nothing is
+   * left to map: the mapping then stays as it is.
+   */
+  refresh(): number {
+    const region = this.#open();
+    if (this.#file.fd < 0) return region.byteLength;
+    const size = fileSystem(this.path as string, () => fs.fstatSync(this.#file.fd)).size;
+    const byteLength = size - (this.#plan.offset ?? 0);
+    if (byteLength <= 0) throw new MapError("ERR_FAULT", `the file has ${size} bytes by now: nothing is left to map${this.#where()}`, { path: this.path });
+    if (byteLength !== region.byteLength || region.broken) this.#replace(this.#mapAgain(byteLength));
+    return byteLength;
+  }
+
+  /**
+   * Locks a range of the file against other `lock()` calls, of any process or handle: advisory, released by `unlock` (dispose) or by the
+   * kernel when the holder dies. Blocks the thread for up to ten seconds, then `ERR_LOCKED`; see {@linkcode lockAsync}.
+   */
+  lock(options?: LockOptions): Disposable {
+    const [range, release, signal] = this.#lockRange(options);
+    try {
+      signal?.throwIfAborted();
+      takeLock(range);
+      return { [Symbol.dispose]: release };
+    } catch (error) {
+      release();
+      throw error;
+    }
+  }
+
+  /** As {@linkcode lock}, waiting without blocking the event loop, for as long as `signal` lets it. */
+  async lockAsync(options?: LockOptions): Promise<Disposable> {
+    const [range, release, signal] = this.#lockRange(options);
+    try {
+      for (let pause = 1; ; pause = Math.min(50, pause * 2)) {
+        signal?.throwIfAborted();
+        this.#open();
+        if (tryLock(range)) return { [Symbol.dispose]: release };
+        await new Promise((resolve) => setTimeout(resolve, pause));
+      }
+    } catch (error) {
+      release();
+      throw error;
+    }
+  }
+
   /** Ends the use of the mapping; the pages are unmapped once no view of them is reachable. Closing again does nothing. */
   close(): void {
-    if (this.closed) return;
-    this.#region.release();
-    this.#file.close();
+    this.#end(() => this.#region.release());
+  }
+
+  /**
+   * Closes and unmaps at once: every view is detached, that is, empty. A view whose buffer was transferred, or that is in use by an
+   * asynchronous operation of the runtime, reads zeros from then on.
+   */
+  unsafeClose(): void {
+    this.#end(() => this.#region.unmap());
   }
 
   [Symbol.dispose](): void {
     this.close();
+  }
+
+  #end(unmap: () => void): void {
+    if (this.closed) return;
+    this.#trace("close", {});
+    unmap();
+    this.#host.byteLength = -1;
+    this.#unlink?.();
+    this.#file.close();
   }
 
   #open(): Region {
@@ -306,20 +464,197 @@ export class Mapping implements Disposable {
     return this.#region;
   }
 
-  #range(offset: number, length: number | undefined): [region: Region, length: number] {
+  #writableRegion(): Region {
     const region = this.#open();
-    checkInteger("offset", offset, 0, Number.MAX_SAFE_INTEGER);
-    const bytes = length === undefined ? Math.max(0, region.byteLength - offset) : length;
-    checkRange(offset, bytes, region.byteLength);
-    return [region, bytes];
+    if (!this.writable) throw readOnlyError("mapping", this.path);
+    return region;
   }
 
-  #copyOut(target: Uint8Array, address: number): void {
-    if (target.byteLength === 0) return; // an empty array has no address
-    this.#fault(this.#hf.hf_copy_out(target, 0, address, target.byteLength), "pread");
+  /** Throws if the mapping is broken. Copies and atomics see to that by themselves. */
+  #sound(): void {
+    if (this.#region.broken) throw nativeError(codes.FAULT, "mapping", this.path, "refresh() takes in the file as it is now");
+  }
+
+  #where(): string {
+    return this.path === undefined ? "" : ` '${this.path}'`;
+  }
+
+  #trace(step: string, details: Readonly<Record<string, unknown>>): void {
+    this.#plan.debug?.(step, { path: this.path, ...details });
+  }
+
+  #checkView(offset: number, length: number | undefined): number {
+    const { byteLength } = this.#open();
+    checkInteger("offset", offset, 0, Number.MAX_SAFE_INTEGER);
+    const bytes = length === undefined ? Math.max(0, byteLength - offset) : length;
+    checkRange(offset, bytes, byteLength);
+    this.#sound();
+    return bytes;
+  }
+
+  /** The pages around a range. */
+  #pages({ offset = 0, length }: RangeOptions): { address: number; length: number } {
+    const region = this.#open();
+    const bytes = length ?? Math.max(0, region.byteLength - offset);
+    checkRange(offset, bytes, region.byteLength);
+    const address = region.pageAddress(offset);
+    return { address, length: bytes === 0 ? 0 : region.address + offset + bytes - address };
+  }
+
+  #span({ start = 0, end }: LinesOptions): [start: number, end: number] {
+    const { byteLength } = this.#open();
+    const last = end ?? byteLength;
+    if (last > byteLength) throw outOfRange("end", `an integer <= ${byteLength}, the bytes of the mapping`, last);
+    if (start > last) throw outOfRange("start", `an integer <= ${last}`, start);
+    return [start, last];
+  }
+
+  #copyOut(target: Uint8Array, offset: number): void {
+    if (this.#plan.guard === true) {
+      this.#guarded(offset, target.byteLength, true, () => this.#fault(copyOut(this.#region.address + offset, target), "pread"));
+    } else this.#fault(copyOut(this.#region.address + offset, target), "pread");
+  }
+
+  #copyIn(offset: number, data: Uint8Array): void {
+    this.#fault(copyIn(this.#region.address + offset, data), "pwrite");
   }
 
   #fault(result: number, call: string): void {
-    if (result < 0) throw nativeError(result, call, this.path);
+    if (result < 0) throw nativeError(result, call, this.path, "refresh() takes in the file as it is now");
   }
+
+  /** Runs `copy` with the range locked, if the mapping was opened with `guard`. */
+  #guarded(offset: number, length: number, shared: boolean, copy: () => void): void {
+    if (this.#plan.guard !== true || length === 0) {
+      copy();
+      return;
+    }
+    // A handle that can only read can't have an exclusive lock, and does not need one.
+    const range = { fd: this.#file.fd, offset: GUARD_OFFSET + offset, length, shared, path: this.path };
+    takeLock(range);
+    try {
+      copy();
+    } finally {
+      unlock(range);
+    }
+  }
+
+  /**
+   * A range to lock, with a descriptor of its own: so locks of one handle stand against each other too, and releasing one leaves
+   * those that overlap it.
+   */
+  #lockRange(options: LockOptions | undefined): [range: LockRange, release: () => void, signal: AbortSignal | undefined] {
+    const { offset = 0, length, shared = false, signal } = checkOptions("lock()", options, LOCK_OPTIONS);
+    const region = this.#open();
+    const bytes = length ?? Math.max(0, region.byteLength - offset);
+    checkRange(offset, bytes, region.byteLength);
+    if (bytes === 0) throw outOfRange("length", "an integer >= 1", bytes);
+    if (this.path === undefined) throw nativeError(codes.UNSUPPORTED, "fcntl", undefined, "anonymous memory has no file to lock");
+    if (!shared && !this.writable) throw readOnlyError("mapping", this.path);
+    const { fd } = openRegular(this.path, shared ? "r" : "rw");
+    const [own, other] = [fs.fstatSync(this.#file.fd), fs.fstatSync(fd)];
+    if (own.ino !== other.ino || own.dev !== other.dev) {
+      fs.closeSync(fd);
+      throw new MapError("ESTALE", `'${this.path}' is another file by now; open it again to lock it`, { syscall: "open", path: this.path });
+    }
+    const descriptor = new Descriptor(fd);
+    return [{ fd, offset: (this.#plan.offset ?? 0) + offset, length: bytes, shared, path: this.path }, () => descriptor.close(), signal];
+  }
+
+  #mapAgain(byteLength: number): Region {
+    // At the same address there is the old region, which views may hold.
+    return mapFile(this.#file.fd, byteLength, { ...(this.#plan as FilePlan), address: 0, fixed: false }, this.path as string);
+  }
+
+  #resizeFile(wanted: number): void {
+    const path = this.path as string;
+    const { fd } = this.#file;
+    if (this.#plan.sharing === "private") {
+      throw nativeError(-errno.EOPNOTSUPP, "ftruncate", path, "a private mapping does not change its file");
+    }
+    const size = fileSystem(path, () => fs.fstatSync(fd)).size;
+    const end = (this.#plan.offset ?? 0) + wanted;
+    if (wanted > this.#region.byteLength) {
+      if (end > size) reserve(fd, size, end, path);
+      this.#replace(this.#mapAgain(wanted));
+      return;
+    }
+    // Mapped before it is cut: a failure leaves all as it was.
+    const region = this.#mapAgain(wanted);
+    try {
+      fileSystem(path, () => fs.ftruncateSync(fd, end));
+    } catch (error) {
+      region.release();
+      throw error;
+    }
+    this.#replace(region);
+  }
+
+  #resizeMemory(old: Region, wanted: number): void {
+    const region = mapMemory(wanted, { ...this.#plan, address: 0, fixed: false });
+    const result = this.#hf.hf_copy(region.address, old.address, Math.min(old.byteLength, wanted));
+    if (result < 0) {
+      region.release();
+      throw nativeError(result, "resize");
+    }
+    this.#replace(region);
+  }
+
+  #replace(region: Region): void {
+    const old = this.#region;
+    this.#region = region;
+    this.#host.address = region.address;
+    this.#host.byteLength = region.byteLength;
+    this.#position = Math.min(this.#position, region.byteLength);
+    old.release();
+  }
+}
+
+function checkAddress({ address }: MemoryPlan): void {
+  if (address % pageSize() !== 0) throw outOfRange("address", `a multiple of the page size, ${pageSize()}`, address);
+}
+
+/** Keeps the pages in memory if the plan says so. */
+function locked(region: Region, plan: MemoryPlan): Region {
+  if (!plan.lockPages) return region;
+  const result = native().hf_lock_pages(region.pageAddress(0), region.byteLength, 1);
+  if (result === 0) return region;
+  region.release();
+  throw nativeError(result, "mlock", region.path, 'with option "lockPages": see ulimit -l');
+}
+
+function mapFile(fd: number, byteLength: number, plan: FilePlan, path: string): Region {
+  const { offset, mode, address } = plan;
+  // Mode "r" maps private pages: a view that is written to changes this process's copy instead of ending it by a signal.
+  const flags = mode === "r" ? planFlags({ ...plan, sharing: "private" }) : planFlags(plan);
+  const region = new Region({
+    fd,
+    offset,
+    byteLength,
+    flags: flags | mapFlags.WRITE | (mode === "r" ? mapFlags.NORESERVE : 0),
+    address,
+    granularity: planGranularity(plan),
+    writable: mode === "rw",
+    what: "mapping",
+    path,
+    refusal: mapRefusal(plan, path),
+  });
+  plan.debug?.("map", { path, offset, byteLength, address: region.address });
+  return locked(region, plan);
+}
+
+function mapMemory(byteLength: number, plan: MemoryPlan): Region {
+  const region = new Region({
+    fd: -1,
+    offset: 0,
+    byteLength,
+    flags: planFlags(plan) | mapFlags.ANONYMOUS | mapFlags.WRITE,
+    address: plan.address,
+    granularity: planGranularity(plan),
+    writable: true,
+    what: "mapping",
+    refusal: mapRefusal(plan, undefined),
+  });
+  plan.debug?.("map", { byteLength, address: region.address });
+  return locked(region, plan);
 }

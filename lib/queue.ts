@@ -15,7 +15,7 @@ import {
 } from "./layout/queue.ts";
 import { native } from "./native/native.ts";
 import { codes, type NativeFunctions } from "./native/symbols.ts";
-import { type Codec, codecOption, defaultCodec, type JsonValue, type PayloadCodec } from "./queue/codec.ts";
+import { type Codec, codecOption, defaultCodec, type JsonValue, type PayloadCodec, type Prepared } from "./queue/codec.ts";
 import { Control, createQueue, type Shape } from "./queue/control.ts";
 import { type LeaseEntry, LeaseTable } from "./queue/leases.ts";
 import { Inbox, Outbox } from "./queue/records.ts";
@@ -56,7 +56,8 @@ const OPEN_OPTIONS = {
   permissions: integer(0, 0o7777),
 };
 
-const LEASE_OPTIONS = { leaseMs: integer(1) };
+// Some thirty years: beyond, a deadline is no exact number any more.
+const LEASE_OPTIONS = { leaseMs: integer(1, 2 ** 40) };
 
 function shapeOf(capacityBytes: number, maxBytes: number): Shape {
   const half = Math.ceil(capacityBytes / 2 / 4096) * 4096;
@@ -152,6 +153,8 @@ export class Queue<T = JsonValue> implements Disposable {
   readonly #hf: NativeFunctions;
   readonly #outbox = new Outbox();
   readonly #inbox = new Inbox();
+  /** The lease table was written to, and the commit that goes with it is still to come. */
+  #halfDone = false;
   /** Bytes that consumers have removed, as far as this handle has looked: a lower bound. */
   #removedBytes = 0;
 
@@ -214,8 +217,11 @@ export class Queue<T = JsonValue> implements Disposable {
   /** Appends a value. False if the queue is full (`maxCapacityBytes`, `fixedSize`). `RangeError` if it could never fit. */
   push(value: T): boolean {
     this.#writable();
+    const prepared = this.#codec.prepare(value);
+    // The program's own code may have run, and used or closed the queue.
+    this.#writable();
     this.#outbox.reset();
-    return this.#append([this.#encode(value)]) === 1;
+    return this.#append([this.#encode(prepared)]) === 1;
   }
 
   /**
@@ -225,8 +231,11 @@ export class Queue<T = JsonValue> implements Disposable {
   pushMany(values: readonly T[]): number {
     this.#writable();
     if (!Array.isArray(values)) throw invalidType("values", "an array", values);
+    // Array.from takes a hole for undefined, which no codec takes.
+    const prepared = Array.from(values, (value) => this.#prepare(value));
+    this.#writable();
     this.#outbox.reset();
-    const sizes = values.map((value) => this.#encode(value));
+    const sizes = prepared.map((payload) => this.#encode(payload));
     return sizes.length === 0 ? 0 : this.#append(sizes);
   }
 
@@ -242,10 +251,16 @@ export class Queue<T = JsonValue> implements Disposable {
     if (this.#codec.builtIn) return this.#remove(max);
     const values: T[] = [];
     while (values.length < max) {
-      const lease = this.lease();
-      if (lease === undefined) break;
-      lease.ack();
-      values.push(lease.value);
+      try {
+        const lease = this.lease();
+        if (lease === undefined) break;
+        lease.ack();
+        values.push(lease.value);
+      } catch (error) {
+        // What was taken before is the caller's; the next call meets the same error.
+        if (values.length === 0) throw error;
+        break;
+      }
     }
     return values;
   }
@@ -335,8 +350,14 @@ export class Queue<T = JsonValue> implements Disposable {
 
   // ---- producer side ------------------------------------------------------------------------------------------------
 
-  #encode(value: T): number {
-    const bytes = this.#outbox.add(value, this.#codec);
+  /** A payload that is kept while others are prepared: a codec of one's own may use its memory again. */
+  #prepare(value: T): Prepared {
+    const prepared = this.#codec.prepare(value);
+    return this.#codec.builtIn || typeof prepared === "string" ? prepared : prepared.slice();
+  }
+
+  #encode(prepared: Prepared): number {
+    const bytes = this.#outbox.add(prepared);
     const { maxBytes } = this.#control.shape;
     if (maxBytes > 0 && bytes > maxBytes) {
       throw rangeError(`a record of ${bytes} bytes never fits into the ${maxBytes} bytes that this queue holds at most`);
@@ -356,16 +377,21 @@ export class Queue<T = JsonValue> implements Disposable {
     const control = this.#control;
     const side = control.producer;
     this.#segments.trim();
-    if (control.acquire(side)) this.#requestSweep();
+    const takenOver = control.acquire(side);
     const taken: number[] = [];
     try {
+      if (takenOver) this.#requestSweep();
       const count = this.#write(sizes, side.values, taken);
       if (count === 0) control.release(side);
       else control.commit(side);
       return count;
     } catch (error) {
-      for (const id of taken) this.#segments.recycle(id); // nothing was published: they are nobody's again
-      control.release(side);
+      // Nothing was published: the segments are nobody's again.
+      try {
+        this.#giveUp(taken);
+      } finally {
+        control.release(side);
+      }
       throw error;
     }
   }
@@ -383,7 +409,7 @@ export class Queue<T = JsonValue> implements Disposable {
         if ((cell[PRODUCER.bytes] as number) + total - this.#removedBytes > maxBytes) break;
       }
       if ((cell[PRODUCER.offset] as number) + total > region.byteLength) {
-        const id = this.#segments.take(total);
+        const id = this.#segments.take(total, cell[PRODUCER.segment] as number);
         taken.push(id);
         this.#roll(cell, region.byteLength, id);
         region = this.#segments.get(id);
@@ -424,14 +450,18 @@ export class Queue<T = JsonValue> implements Disposable {
   #consuming<R>(change: () => R): R {
     const control = this.#control;
     this.#segments.trim();
-    if (control.acquire(control.consumer)) this.#repair();
+    const takenOver = control.acquire(control.consumer);
     try {
+      if (takenOver) this.#repair();
+      this.#halfDone = false;
       return change();
     } catch (error) {
-      // Whatever was begun is taken back, as after a death.
       try {
-        control.read(control.consumer);
-        this.#repair();
+        // Whatever was begun is taken back, as after a death.
+        if (this.#halfDone) {
+          control.read(control.consumer);
+          this.#repair();
+        }
       } finally {
         control.release(control.consumer);
       }
@@ -441,6 +471,7 @@ export class Queue<T = JsonValue> implements Disposable {
 
   /** Makes the lease table and its counts agree again, after an owner died between two of its steps. */
   #repair(): void {
+    this.#requestSweep();
     const control = this.#control;
     const cell = control.consumer.values;
     const { leased, bytes, end } = this.#leases.repair(cell[CONSUMER.sequence] as number);
@@ -449,7 +480,6 @@ export class Queue<T = JsonValue> implements Disposable {
     cell[CONSUMER.leasedBytes] = bytes;
     cell[CONSUMER.leaseEnd] = end;
     control.publish(control.consumer);
-    this.#requestSweep();
   }
 
   /**
@@ -540,16 +570,21 @@ export class Queue<T = JsonValue> implements Disposable {
     return this.#leases.load(cell[CONSUMER.leaseEnd] as number, cell[CONSUMER.sequence] as number);
   }
 
+  /** The same with the lock held, when they must be as many as the cell says. */
+  #lockedEntries(cell: Float64Array): LeaseEntry[] {
+    const entries = this.#entries(cell);
+    if (entries.length !== cell[CONSUMER.leased]) {
+      throw this.#corrupt(`${cell[CONSUMER.leased]} records are leased, but the lease table has ${entries.length}`);
+    }
+    return entries;
+  }
+
   /** The lease entry that goes first, with its record in the inbox. */
   #again(entries: readonly LeaseEntry[], cell: Float64Array): LeaseEntry | undefined {
     if (entries.length === 0) return undefined;
     const entry = this.#leases.again(entries, !this.#atRecord(cell));
     if (entry === undefined) return undefined;
-    const result = this.#fetch(entry.segment, entry.offset, entry.position, entry.bytes);
-    if (result !== entry.bytes || this.#inbox.sequence !== entry.sequence) {
-      throw this.#fetchError(result < 0 ? result : codes.CORRUPT, entry);
-    }
-    return entry;
+    return this.#fetchLeased(entry) ? entry : undefined;
   }
 
   /** Removes up to `max` records. The codec is a built-in: it runs inside the lock, so that a record it refuses stays. */
@@ -558,7 +593,7 @@ export class Queue<T = JsonValue> implements Disposable {
     return this.#consuming(() => {
       const cell = this.#control.consumer.values;
       const values: T[] = [];
-      let entries = this.#entries(cell);
+      let entries = this.#lockedEntries(cell);
       while (values.length < max) {
         const entry = this.#again(entries, cell);
         const place = entry ?? this.#next(cell);
@@ -584,6 +619,7 @@ export class Queue<T = JsonValue> implements Disposable {
 
   /** Takes an entry out of the lease table and out of the counts. */
   #forget(entry: LeaseEntry, cell: Float64Array): void {
+    this.#halfDone = true;
     this.#leases.clear(entry.index);
     const leased = (cell[CONSUMER.leased] as number) - 1;
     cell[CONSUMER.leased] = leased;
@@ -594,7 +630,7 @@ export class Queue<T = JsonValue> implements Disposable {
 
   #grant(leaseMs: number): LeaseEntry | undefined {
     const cell = this.#control.consumer.values;
-    const entries = this.#entries(cell);
+    const entries = this.#lockedEntries(cell);
     const { owner } = this.#control;
     const deadline = leaseMs === 0 ? 0 : this.#hf.hf_clock_ms() + leaseMs;
     const again = this.#again(entries, cell);
@@ -612,6 +648,7 @@ export class Queue<T = JsonValue> implements Disposable {
     }
     const entry: LeaseEntry = { ...place, index, owner, deadline, attempts: 1 };
     // Counts only once the commit has moved the cursor over the record.
+    this.#halfDone = true;
     this.#leases.write(entry);
     cell[CONSUMER.leased] = (cell[CONSUMER.leased] as number) + 1;
     cell[CONSUMER.leasedBytes] = (cell[CONSUMER.leasedBytes] as number) + entry.bytes;
@@ -634,7 +671,7 @@ export class Queue<T = JsonValue> implements Disposable {
         return;
       }
       const cell = this.#control.consumer.values;
-      const entries = this.#entries(cell).filter((other) => other.index !== entry.index);
+      const entries = this.#lockedEntries(cell).filter((other) => other.index !== entry.index);
       this.#forget(entry, cell);
       this.#finish(cell, entries);
     });
@@ -656,29 +693,51 @@ export class Queue<T = JsonValue> implements Disposable {
     cell[CONSUMER.head] = head;
     // First nobody refers to them, then they are used again; still inside the lock, which keeps a sweep out.
     control.publish(control.consumer);
-    for (const id of free) this.#segments.recycle(id);
+    this.#halfDone = false;
+    this.#giveUp(free);
     this.#sweepIfAsked(cell);
     control.release(control.consumer);
+  }
+
+  /**
+   * Makes segments that nobody refers to spares, or removes them. Never fails: what the caller did is done and must be reported. A
+   * file that can't be removed now is left to a sweep.
+   */
+  #giveUp(ids: readonly number[]): void {
+    for (const id of ids) {
+      try {
+        this.#segments.recycle(id);
+      } catch {
+        this.#requestSweep();
+      }
+    }
   }
 
   #requestSweep(): void {
     this.#hf.hf_store64(this.#control.region.address + SWEEP_FLAG, 1);
   }
 
-  /** Removes segment files that a dead process left. The caller holds the consumer lock. */
+  /**
+   * Removes segment files that a dead process left, if the producer lock is free. The caller holds the consumer lock. Never fails: the
+   * flag stays for the next time.
+   */
   #sweepIfAsked(cell: Float64Array): void {
     const control = this.#control;
     const flag = control.region.address + SWEEP_FLAG;
     if (this.#hf.hf_load64(flag, 0) === 0) return;
-    control.acquire(control.producer);
     try {
-      const last = control.producer.values[PRODUCER.segment] as number;
-      const live = new Set<number>([last]);
-      for (let id = cell[CONSUMER.head] as number; id !== last; id = this.#segments.state(id).next) live.add(id);
-      this.#segments.sweep(live);
-      this.#hf.hf_store64(flag, 0);
-    } finally {
-      control.release(control.producer);
+      if (!control.tryAcquire(control.producer)) return;
+      try {
+        const last = control.producer.values[PRODUCER.segment] as number;
+        const live = new Set<number>([last]);
+        for (let id = cell[CONSUMER.head] as number; id !== last; id = this.#segments.state(id).next) live.add(id);
+        this.#segments.sweep(live);
+        this.#hf.hf_store64(flag, 0);
+      } finally {
+        control.release(control.producer);
+      }
+    } catch {
+      // Damage or a failing disk: the operations that meet it say so.
     }
   }
 
@@ -689,13 +748,10 @@ export class Queue<T = JsonValue> implements Disposable {
     const { cursor } = this.#look();
     const cell = cursor.slice();
     const entries = this.#entries(cell);
-    const shown = all ? entries.toSorted((a, b) => a.sequence - b.sequence) : this.#offered(entries, cell);
+    const shown = all ? entries.toSorted((a, b) => a.sequence - b.sequence) : this.#offered(entries);
     for (const entry of shown) {
       this.#open();
-      const result = this.#fetch(entry.segment, entry.offset, entry.position, entry.bytes);
-      // Settled since, and its segment used again: it is no longer in the queue.
-      if (result !== entry.bytes || this.#inbox.sequence !== entry.sequence) continue;
-      yield this.#decoded(entry.sequence);
+      if (this.#fetchLeased(entry)) yield this.#decoded(entry.sequence);
     }
     for (;;) {
       this.#open();
@@ -705,10 +761,22 @@ export class Queue<T = JsonValue> implements Disposable {
     }
   }
 
+  /** Reads a leased record. False if it was settled since: its segment may be gone, or used for others. */
+  #fetchLeased(entry: LeaseEntry): boolean {
+    try {
+      const result = this.#fetch(entry.segment, entry.offset, entry.position, entry.bytes);
+      if (result === entry.bytes && this.#inbox.sequence === entry.sequence) return true;
+      throw this.#fetchError(result < 0 ? result : codes.CORRUPT, entry);
+    } catch (error) {
+      if (!(error instanceof MapError) || this.#leases.read(entry.index).sequence === entry.sequence) throw error;
+      return false;
+    }
+  }
+
   /** What `pop` would take first, if that is a record that was handed out before. */
-  #offered(entries: readonly LeaseEntry[], cell: Float64Array): LeaseEntry[] {
+  #offered(entries: readonly LeaseEntry[]): LeaseEntry[] {
     if (entries.length === 0) return [];
-    const entry = this.#leases.again(entries, !this.#atRecord(cell.slice()));
+    const entry = this.#leases.again(entries, this.length <= entries.length);
     return entry === undefined ? [] : [entry];
   }
 

@@ -1,22 +1,26 @@
 /**
- * Mapped memory and its lifetime. A region is counted: the object that mapped it holds it, and so does the ArrayBuffer over
- * it, if there is one. The pages are unmapped when the last holder is gone, so a view stays readable after `close()`.
+ * Mapped memory and its lifetime. A region is counted: the object that mapped it holds it, and so does each ArrayBuffer over
+ * it. The pages are unmapped when the last holder is gone, so a view stays readable after `close()`.
  *
  * @module
  */
-import { check } from "./errors.ts";
-import { type Address, native, wrap } from "./native/native.ts";
+import { nativeError, rangeError } from "./errors.ts";
+import { type Address, native, pageSize, wrap } from "./native/native.ts";
 
 /** The part of a region that its finalizers share; it must not reach the holders, or they would never be collected. */
 interface Pages {
   readonly address: Address;
   readonly byteLength: number;
   holders: number;
+  /** Unmapped, or replaced for good. */
+  gone: boolean;
 }
 
 function drop(pages: Pages): void {
   pages.holders--;
-  if (pages.holders === 0) native().hf_unmap(pages.address, pages.byteLength);
+  if (pages.holders > 0 || pages.gone) return;
+  pages.gone = true;
+  native().hf_unmap(pages.address, pages.byteLength);
 }
 
 // A safety net: runs some time after a collection, never at exit. Handles are meant to be closed.
@@ -26,17 +30,26 @@ const collected = new FinalizationRegistry<Pages>(drop);
 export interface RegionOptions {
   /** -1 for anonymous memory. */
   readonly fd: number;
-  /** Multiple of the page size. */
+  /** Any byte of the file. */
   readonly offset: number;
   readonly byteLength: number;
   /** `HF_MAP_…` */
   readonly flags: number;
+  /** Where to map; 0 or missing = anywhere. */
+  readonly address?: number | undefined;
+  /** The mapping's length is a multiple of this; default: of a byte. */
+  readonly granularity?: number | undefined;
   /** Whether the library may write to it. */
   readonly writable: boolean;
   /** What error messages call the thing that is mapped. */
   readonly what: string;
   readonly path?: string | undefined;
+  /** Makes the error of a failed mmap(2); default {@linkcode nativeError}. */
+  readonly refusal?: (result: number) => Error;
 }
+
+/** Up to here one ArrayBuffer over all of a region serves every view. */
+const WHOLE_BYTES: number = 64 << 20;
 
 /** One mapping of the operating system. */
 export class Region {
@@ -48,36 +61,91 @@ export class Region {
   readonly what: string;
   readonly path: string | undefined;
   readonly #pages: Pages;
-  #buffer: ArrayBuffer | undefined;
+  #whole: ArrayBuffer | undefined;
+  /** The buffers that were handed out, as long as they are in use. */
+  readonly #buffers = new Set<WeakRef<ArrayBuffer>>();
 
   constructor(options: RegionOptions) {
-    const { fd, offset, byteLength, flags, writable, what, path } = options;
-    this.address = check(native().hf_map(fd, offset, byteLength, flags), "mmap", path);
+    const { fd, offset, byteLength, flags, address = 0, granularity = 1, writable, what, path, refusal } = options;
+    const lead = offset % pageSize();
+    const mapped = Math.ceil((byteLength + lead) / granularity) * granularity;
+    const result = native().hf_map(fd, offset - lead, mapped, flags, address);
+    if (result < 0) throw refusal === undefined ? nativeError(result, "mmap", path) : refusal(result);
+    this.address = result + lead;
     this.byteLength = byteLength;
     this.writable = writable;
     this.what = what;
     this.path = path;
-    this.#pages = { address: this.address, byteLength, holders: 1 };
+    this.#pages = { address: result, byteLength: mapped, holders: 1, gone: false };
     collected.register(this, this.#pages, this.#pages);
   }
 
-  /** The ArrayBuffer over the region, made at the first call: its length counts as memory for the garbage collector. */
-  get buffer(): ArrayBuffer {
-    if (this.#buffer === undefined) {
-      this.#buffer = wrap(this.address, this.byteLength);
-      this.#pages.holders++;
-      collected.register(this.#buffer, this.#pages);
-    }
-    return this.#buffer;
+  /** Whether a page was gone when it was touched: the file was cut short. */
+  get broken(): boolean {
+    return native().hf_region_broken(this.#pages.address) !== 0;
   }
 
-  /** Lets go of the pages; they are unmapped now, or when the buffer is collected. */
+  /** First byte of the page that `offset` lies in. */
+  pageAddress(offset: number): Address {
+    const address = this.address + offset;
+    return address - (address % pageSize());
+  }
+
+  /**
+   * An ArrayBuffer that has `length` bytes of the region from `offset` on, and where they start in it. A small region has one buffer
+   * for all views; of a large one only the pages that are asked for are wrapped, since the length of a buffer counts as memory for
+   * the garbage collector, and Bun's end at 4 GiB.
+   */
+  buffer(offset: number, length: number): { buffer: ArrayBuffer; byteOffset: number } {
+    if (this.byteLength <= WHOLE_BYTES) {
+      this.#whole ??= this.#wrap(this.address, this.byteLength);
+      return { buffer: this.#whole, byteOffset: offset };
+    }
+    const start = this.pageAddress(offset);
+    const byteOffset = this.address + offset - start;
+    return { buffer: this.#wrap(start, byteOffset + length), byteOffset };
+  }
+
+  /** Lets go of the pages; they are unmapped now, or when the last buffer is collected. */
   release(): void {
     if (this.address === 0) return;
+    this.#forget();
+    drop(this.#pages);
+  }
+
+  /** Detaches every buffer and unmaps the pages now. Where a buffer can't be detached, zeros take the place of the pages. */
+  unmap(): void {
+    if (this.address === 0) return;
+    const buffers = [...this.#buffers].map((reference) => reference.deref()).filter((buffer) => buffer !== undefined);
+    // One that is detached before was transferred: another buffer is over the pages now. One that stays attached is in use by
+    // an operation of the runtime (Bun).
+    const free = buffers.filter((buffer) => !buffer.detached && (buffer.transfer(0), buffer.detached));
+    this.#forget();
+    if (free.length === buffers.length) native().hf_unmap(this.#pages.address, this.#pages.byteLength);
+    else native().hf_replace(this.#pages.address, this.#pages.byteLength);
+    this.#pages.gone = true;
+  }
+
+  #forget(): void {
     this.address = 0;
     this.byteLength = -1;
-    this.#buffer = undefined;
+    this.#whole = undefined;
+    this.#buffers.clear();
     collected.unregister(this.#pages);
-    drop(this.#pages);
+  }
+
+  #wrap(address: Address, byteLength: number): ArrayBuffer {
+    let buffer: ArrayBuffer;
+    try {
+      buffer = wrap(address, byteLength);
+    } catch (error) {
+      if (!(error instanceof RangeError)) throw error;
+      throw rangeError(`a view of ${byteLength} bytes is longer than an ArrayBuffer of this runtime can be; take smaller ones`);
+    }
+    this.#pages.holders++;
+    collected.register(buffer, this.#pages);
+    for (const reference of this.#buffers) if (reference.deref() === undefined) this.#buffers.delete(reference);
+    this.#buffers.add(new WeakRef(buffer));
+    return buffer;
   }
 }

@@ -3,7 +3,8 @@
  *
  * ```
  *    0  header          128 bytes, kind counters
- *  128  count           u64     counters that there are; grows, by one store after the new entries are whole
+ *  128  count           u64     counters that there are (32 bits), and above them the low 21 bits of the CRC-32C of that u32,
+ *                               seeded with the CRC-32C of the id; grows, by one store after the new entries are whole
  * 1024  entries         512 bytes each:
  *         0  value      i64, alone on its 128-byte line
  *       128  checksum   u32     CRC-32C of bytes 132..135 + name length
@@ -26,6 +27,25 @@ export const MAX_COUNT: number = 2 ** 31;
 
 const NAME_LENGTH = 4;
 const NAME_BYTES = 8;
+
+const COUNT_RANGE: number = 2 ** 32;
+
+function countCheck(count: number, salt: number): number {
+  const bytes = new Uint8Array(4);
+  new DataView(bytes.buffer).setUint32(0, count, true);
+  return crc32c(bytes, salt) % 2 ** 21;
+}
+
+/** The count word: one that is damaged must not pass for a smaller count, behind which counters would be made anew. */
+export function encodeCount(count: number, salt: number): number {
+  return countCheck(count, salt) * COUNT_RANGE + count;
+}
+
+/** The count in a count word; undefined if its check does not hold. */
+export function decodeCount(word: number, salt: number): number | undefined {
+  const count = word % COUNT_RANGE;
+  return count >= 1 && count <= MAX_COUNT && word === encodeCount(count, salt) ? count : undefined;
+}
 
 /** Offset of a counter's value. */
 export function valueOffset(index: number): number {

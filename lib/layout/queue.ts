@@ -102,6 +102,10 @@ export const LEASE = {
   owner: 1,
   /** On the clock of `hf_clock_ms`; 0 = no limit. */
   deadline: 2,
+  /**
+   * How often the record was handed out (21 bits), and above it 32 bits of CRC-32C, seeded like the records', of the words that
+   * do not change while the entry is in use: sequence, position, segment, offset, bytes.
+   */
   attempts: 3,
   position: 4,
   segment: 5,
@@ -110,6 +114,7 @@ export const LEASE = {
   bytes: 7,
 } as const;
 export const LEASE_WORDS = 8;
+export const MAX_ATTEMPTS: number = 2 ** 21 - 1;
 
 /** Words of a slot. */
 export const SLOT = { generation: 0, process: 1, thread: 2, namespace: 3 } as const;

@@ -7,7 +7,7 @@
  */
 
 /** The ABI version that this table describes, `HF_ABI_VERSION` of the header. */
-export const ABI_VERSION = 1;
+export const ABI_VERSION = 2;
 
 /** Parameter names of each native function. */
 export const symbols = {
@@ -18,9 +18,13 @@ export const symbols = {
   hf_thread_id: [],
   hf_pid_namespace: [],
   hf_thread_alive: ["process", "thread"],
-  hf_map: ["fd", "offset", "length", "flags"],
+  hf_map: ["fd", "offset", "length", "flags", "address"],
   hf_unmap: ["address", "length"],
+  hf_replace: ["address", "length"],
   hf_reserve: ["fd", "offset", "length"],
+  hf_lock_pages: ["address", "length", "lock"],
+  hf_advise: ["address", "length", "advice"],
+  hf_resident: ["address", "length"],
   hf_sync: ["address", "length", "wait"],
   hf_load64: ["address", "unused"],
   hf_store64: ["address", "value"],
@@ -42,8 +46,10 @@ export const symbols = {
   hf_exchange64_exact: ["address", "words"],
   hf_cas64_exact: ["address", "words"],
   hf_guard_install: [],
+  hf_region_broken: ["address"],
   hf_copy_out: ["*target", "target_offset", "source", "length"],
   hf_copy_in: ["target", "*source", "source_offset", "length"],
+  hf_copy: ["target", "source", "length"],
   hf_crc32c: ["seed", "address", "length"],
   hf_lock_range: ["fd", "offset", "length", "kind"],
   hf_lock_probe: ["fd", "offset", "length"],
@@ -60,6 +66,7 @@ export const symbols = {
   hf_record_read: ["target", "capacity", "source", "limit", "salt", "position"],
   hf_words_load: ["address", "count", "values"],
   hf_words_store: ["address", "count", "values"],
+  hf_words_checksum: ["count", "salt", "values"],
 } as const;
 
 type Symbols = typeof symbols;
@@ -83,7 +90,40 @@ export const codes: Readonly<Record<"INVAL" | "UNSAFE" | "CORRUPT" | "BUSY" | "O
 };
 
 /** `HF_MAP_…` flags of the header. */
-export const mapFlags = { WRITE: 1, PRIVATE: 2, ANONYMOUS: 4 } as const;
+export const mapFlags = {
+  WRITE: 1,
+  PRIVATE: 2,
+  ANONYMOUS: 4,
+  SHARED_VALIDATE: 8,
+  POPULATE: 16,
+  NONBLOCK: 32,
+  NORESERVE: 64,
+  HUGE_2M: 128,
+  HUGE_1G: 256,
+  SYNC: 512,
+  FIXED: 1024,
+  UNINITIALIZED: 2048,
+  NO_CACHE: 4096,
+} as const;
+
+/** `HF_ADVISE_…` hints of the header, by the names that users know them by. */
+export const advices = {
+  normal: 0,
+  random: 1,
+  sequential: 2,
+  willneed: 3,
+  dontneed: 4,
+  hugepage: 5,
+  nohugepage: 6,
+  cold: 7,
+  pageout: 8,
+  "populate-read": 9,
+  "populate-write": 10,
+  dontdump: 11,
+  dodump: 12,
+  dontfork: 13,
+  dofork: 14,
+} as const;
 
 /** `HF_LOCK_…` kinds of the header. */
 export const lockKinds = { NONE: 0, SHARED: 1, EXCLUSIVE: 2 } as const;

@@ -48,10 +48,19 @@ export function writePayload(prepared: Prepared, bytes: Uint8Array, offset: numb
   return encoder.encodeInto(prepared, bytes.subarray(offset)).written;
 }
 
+function stringify(value: unknown): string | undefined {
+  try {
+    return JSON.stringify(value);
+  } catch (error) {
+    // A bigint, a cycle, or what the value's own toJSON() threw.
+    throw typeError(`"value" can't be written as JSON: ${error instanceof Error ? error.message : error}`, error);
+  }
+}
+
 const json: PayloadCodec = {
   builtIn: true,
   prepare(value) {
-    const text: string | undefined = JSON.stringify(value);
+    const text = stringify(value);
     if (text === undefined) throw invalidType("value", "something that JSON can hold", value);
     return text;
   },
@@ -73,6 +82,7 @@ const bytes: PayloadCodec = {
   builtIn: true,
   prepare(value) {
     if (!(value instanceof Uint8Array)) throw invalidType("value", 'a Uint8Array (codec "bytes")', value);
+    if (value.buffer instanceof ArrayBuffer && value.buffer.detached) throw typeError('"value" is a view of a detached ArrayBuffer');
     return value;
   },
   decode: (source, offset, length) => source.slice(offset, offset + length),

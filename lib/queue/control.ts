@@ -162,10 +162,14 @@ export class Control {
    * change may be half done, as far as the side allows.
    */
   acquire(side: Side): boolean {
+    return this.tryAcquire(side) ? false : this.#acquireSlowly(side);
+  }
+
+  /** Takes the lock of `side` if it is free, and reads its cell. */
+  tryAcquire(side: Side): boolean {
     const result = this.#hf.hf_begin(side.lock, this.owner, side.cells, side.count, this.salt, side.address);
-    if (result === 0) return false;
-    if (result !== codes.BUSY) throw this.error(result, `${side.name} cell`);
-    return this.#acquireSlowly(side);
+    if (result < 0 && result !== codes.BUSY) throw this.error(result, `${side.name} cell`);
+    return result === 0;
   }
 
   /** Publishes `side.values` and releases the lock. */
@@ -237,6 +241,8 @@ export class Control {
     const end = performance.now() + LOCK_TIMEOUT_MS;
     for (;;) {
       const holder = hf.hf_load64(side.lock, 0);
+      if (holder === codes.FAULT) throw this.error(holder, `${side.name} lock`);
+      if (holder < 0) throw new MapError("ERR_CORRUPT", `the ${side.name} lock word of '${this.directory}' is no owner's`, { path: this.directory });
       if (holder === this.owner) throw new MapError("ERR_LOCKED", `the ${side.name} lock is held by this very handle: a codec used its queue`, { path: this.directory });
       if (holder > 0) {
         const slept = hf.hf_lock_sleep(side.lock, holder, LOCK_SLEEP_MS);
@@ -247,9 +253,7 @@ export class Control {
           throw this.error(result, `${side.name} cell`);
         }
       }
-      const result = hf.hf_begin(side.lock, this.owner, side.cells, side.count, this.salt, side.address);
-      if (result === 0) return false;
-      if (result !== codes.BUSY) throw this.error(result, `${side.name} cell`);
+      if (this.tryAcquire(side)) return false;
       if (performance.now() > end) throw this.#lockedError(side);
     }
   }
@@ -274,6 +278,9 @@ export class Control {
       check(result, "fcntl", this.directory);
       const offset = SLOTS + slot * SLOT_BYTES;
       const generation = (this.loadWords(offset, SLOT_WORDS)[SLOT.generation] as number) + 1;
+      if (generation * SLOT_COUNT + slot > Number.MAX_SAFE_INTEGER) {
+        throw new MapError("ERR_CORRUPT", `slot ${slot} of '${this.directory}' has an impossible generation`, { path: this.directory });
+      }
       this.words[SLOT.generation] = generation;
       this.words[SLOT.process] = process.pid;
       this.words[SLOT.thread] = this.#hf.hf_thread_id();

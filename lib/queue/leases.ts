@@ -7,7 +7,7 @@
  *
  * @module
  */
-import { LEASE, LEASE_BYTES, LEASE_COUNT, LEASE_WORDS, LEASES } from "../layout/queue.ts";
+import { LEASE, LEASE_BYTES, LEASE_COUNT, LEASE_WORDS, LEASES, MAX_ATTEMPTS } from "../layout/queue.ts";
 import { allocateScratch, native, type Scratch } from "../native/native.ts";
 import type { NativeFunctions } from "../native/symbols.ts";
 import { MapError } from "../errors.ts";
@@ -25,6 +25,8 @@ export interface LeaseEntry {
   readonly offset: number;
   readonly bytes: number;
 }
+
+const ATTEMPTS_RANGE: number = MAX_ATTEMPTS + 1;
 
 /** How often owners of leases are checked for life while there is other work, in milliseconds. */
 const PROBE_INTERVAL_MS = 20;
@@ -48,8 +50,9 @@ export class LeaseTable {
     const words = this.#load(end);
     const entries: LeaseEntry[] = [];
     for (let index = 0; index < end; index++) {
-      const entry = entryAt(words, index);
-      if (entry.sequence > 0 && entry.sequence < sequence) entries.push(entry);
+      const at = index * LEASE_WORDS;
+      const stored = words[at + LEASE.sequence] as number;
+      if (stored > 0 && stored < sequence) entries.push(this.#open(words, index));
     }
     return entries;
   }
@@ -57,16 +60,17 @@ export class LeaseTable {
   /** The entry at `index` as it is now. */
   read(index: number): LeaseEntry {
     const words = this.#control.loadWords(LEASES + index * LEASE_BYTES, LEASE_WORDS);
-    return { ...entryAt(words, 0), index };
+    return { ...this.#open(words.slice(), 0), index };
   }
 
   /** Writes an entry whole; its sequence last. */
   write(entry: LeaseEntry): void {
     const { words } = this.#control;
+    const seal = this.#seal(entry);
     words[LEASE.sequence] = entry.sequence;
     words[LEASE.owner] = entry.owner;
     words[LEASE.deadline] = entry.deadline;
-    words[LEASE.attempts] = entry.attempts;
+    words[LEASE.attempts] = seal * ATTEMPTS_RANGE + Math.min(entry.attempts, MAX_ATTEMPTS);
     words[LEASE.position] = entry.position;
     words[LEASE.segment] = entry.segment;
     words[LEASE.offset] = entry.offset;
@@ -124,12 +128,13 @@ export class LeaseTable {
     let bytes = 0;
     let end = 0;
     for (let index = 0; index < LEASE_COUNT; index++) {
-      const entry = entryAt(words, index);
-      if (entry.sequence === 0) continue;
-      if (entry.sequence >= sequence) {
+      const stored = words[index * LEASE_WORDS + LEASE.sequence] as number;
+      if (stored === 0) continue;
+      if (stored >= sequence) {
         this.clear(index);
         continue;
       }
+      const entry = this.#open(words, index);
       leased++;
       bytes += entry.bytes;
       end = index + 1;
@@ -146,19 +151,37 @@ export class LeaseTable {
     if (result < 0) throw this.#control.error(result, "lease table");
     return new Float64Array(this.#copy.buffer);
   }
-}
 
-function entryAt(words: Float64Array, index: number): LeaseEntry {
-  const at = index * LEASE_WORDS;
-  return {
-    index,
-    sequence: words[at + LEASE.sequence] as number,
-    owner: words[at + LEASE.owner] as number,
-    deadline: words[at + LEASE.deadline] as number,
-    attempts: words[at + LEASE.attempts] as number,
-    position: words[at + LEASE.position] as number,
-    segment: words[at + LEASE.segment] as number,
-    offset: words[at + LEASE.offset] as number,
-    bytes: words[at + LEASE.bytes] as number,
-  };
+  /** The checksum of what does not change while an entry is in use. */
+  #seal(entry: Omit<LeaseEntry, "index">): number {
+    const { words, wordsAddress, salt } = this.#control;
+    words[0] = entry.sequence;
+    words[1] = entry.position;
+    words[2] = entry.segment;
+    words[3] = entry.offset;
+    words[4] = entry.bytes;
+    return this.#hf.hf_words_checksum(5, salt, wordsAddress);
+  }
+
+  /** The entry at `index` of `words`, checked. */
+  #open(words: Float64Array, index: number): LeaseEntry {
+    const at = index * LEASE_WORDS;
+    const sealed = words[at + LEASE.attempts] as number;
+    const entry = {
+      index,
+      sequence: words[at + LEASE.sequence] as number,
+      owner: words[at + LEASE.owner] as number,
+      deadline: words[at + LEASE.deadline] as number,
+      attempts: sealed % ATTEMPTS_RANGE,
+      position: words[at + LEASE.position] as number,
+      segment: words[at + LEASE.segment] as number,
+      offset: words[at + LEASE.offset] as number,
+      bytes: words[at + LEASE.bytes] as number,
+    };
+    if (entry.sequence > 0 && Math.floor(sealed / ATTEMPTS_RANGE) !== this.#seal(entry)) {
+      const { directory } = this.#control;
+      throw new MapError("ERR_CORRUPT", `lease entry ${index} of '${directory}' is damaged`, { path: directory });
+    }
+    return entry;
+  }
 }

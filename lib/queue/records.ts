@@ -6,7 +6,7 @@
 import { rangeError } from "../errors.ts";
 import { MAX_PAYLOAD_BYTES, RECORD_LENGTH, RECORD_PAYLOAD, RECORD_SEQUENCE, RECORD_TOTAL, RECORD_TRAILER_BYTES, recordBytes } from "../layout/queue.ts";
 import { allocateScratch, type Scratch } from "../native/native.ts";
-import { mostBytes, type PayloadCodec, writePayload } from "./codec.ts";
+import { mostBytes, type PayloadCodec, type Prepared, writePayload } from "./codec.ts";
 
 const FIRST_BYTES = 1 << 16;
 /** Memory above this is given back after use, so that one large record does not weigh on a process for ever. */
@@ -53,9 +53,8 @@ export class Outbox {
     this.#stage.shrink();
   }
 
-  /** Encodes a value as the next record, without checksum and sequence; returns its bytes. */
-  add(value: unknown, codec: PayloadCodec): number {
-    const prepared = codec.prepare(value);
+  /** Writes a payload as the next record, without checksum and sequence; returns its bytes. */
+  add(prepared: Prepared): number {
     const most = mostBytes(prepared);
     if (prepared.length > MAX_PAYLOAD_BYTES) {
       throw rangeError(`a payload of ${prepared.length} bytes is more than the ${MAX_PAYLOAD_BYTES} that a record can hold`);

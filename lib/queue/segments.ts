@@ -9,7 +9,7 @@
  */
 import * as fs from "node:fs";
 import { join } from "node:path";
-import { check, MapError } from "../errors.ts";
+import { check, fromFileSystem, MapError } from "../errors.ts";
 import { fileSystem, openRegular, readUpTo, reserve, writeFully } from "../files.ts";
 import { decodeHeader, encodeHeader, HEADER_BYTES } from "../layout/header.ts";
 import {
@@ -23,7 +23,7 @@ import {
   SPARES,
 } from "../layout/queue.ts";
 import { native } from "../native/native.ts";
-import { mapFlags, type NativeFunctions } from "../native/symbols.ts";
+import { codes, mapFlags, type NativeFunctions } from "../native/symbols.ts";
 import { Region } from "../region.ts";
 import type { Control } from "./control.ts";
 
@@ -106,8 +106,8 @@ export class Segments {
     if (result < 0) throw control.error(result, segmentName(id));
   }
 
-  /** A segment for a record of `recordBytes`: a spare, or a new file. The caller holds the producer lock. */
-  take(recordBytes: number): number {
+  /** A segment to follow `tail`, for a record of `recordBytes`: a spare, or a new file. The caller holds the producer lock. */
+  take(recordBytes: number, tail: number): number {
     const { shape, region } = this.#control;
     const needed = RECORDS_OFFSET + recordBytes;
     if (needed <= shape.segmentBytes) {
@@ -118,7 +118,7 @@ export class Segments {
         if (id > 0 && this.state(id).base === 0 && this.#hf.hf_cas64(cell, id, 0) === id) return id;
       }
     }
-    const id = check(this.#hf.hf_add64(region.address + NEXT_SEGMENT, 1), "next segment", this.#control.directory);
+    const id = this.#newId(tail);
     const byteLength = Math.max(shape.segmentBytes, Math.ceil(needed / 4096) * 4096);
     const permissions = this.#permissions;
     createSegment(this.#path(id), { queueId: this.#control.id, id, byteLength, base: 0, permissions });
@@ -135,7 +135,7 @@ export class Segments {
       }
     }
     this.#unmap(id);
-    fileSystem(this.#path(id), () => fs.rmSync(this.#path(id), { force: true }));
+    this.#remove(id);
   }
 
   /**
@@ -150,7 +150,7 @@ export class Segments {
       const id = segmentId(name);
       if (id === undefined || kept.has(id)) continue;
       this.#unmap(id);
-      fs.rmSync(this.#path(id), { force: true });
+      this.#remove(id);
     }
   }
 
@@ -172,6 +172,25 @@ export class Segments {
     for (const region of this.#mapped.values()) region.release();
     this.#mapped.clear();
     this.#last = undefined;
+  }
+
+  #remove(id: number): void {
+    try {
+      fs.unlinkSync(this.#path(id));
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw fromFileSystem(error, this.#path(id));
+    }
+  }
+
+  #newId(tail: number): number {
+    const { region, directory } = this.#control;
+    const next = this.#hf.hf_load64(region.address + NEXT_SEGMENT, 0);
+    if (next === codes.FAULT) throw this.#control.error(next, "next segment");
+    // Ids go up, so that of the tail is below. A damaged word must not lead to a file that is in use.
+    if (!(next > tail) || fs.existsSync(this.#path(next))) {
+      throw new MapError("ERR_CORRUPT", `'${directory}' has a damaged count of segments`, { path: directory });
+    }
+    return check(this.#hf.hf_add64(region.address + NEXT_SEGMENT, 1), "next segment", directory);
   }
 
   #path(id: number): string {
