@@ -23,7 +23,7 @@ export const steps: Readonly<Record<string, (control: Control) => void>> = {
     control.acquire(control.producer);
     const { values } = control.producer;
     const segments = new Segments(control);
-    const id = segments.take(100);
+    const id = segments.take(100, values[PRODUCER.segment] as number);
     const from = values[PRODUCER.segment] as number;
     const base = (values[PRODUCER.position] as number) - (values[PRODUCER.offset] as number);
     segments.setState(id, { base: base + segments.get(from).byteLength, end: 0, next: 0 });
@@ -52,9 +52,17 @@ export const steps: Readonly<Record<string, (control: Control) => void>> = {
     words[LEASE.sequence] = 0;
     native().hf_words_store(control.region.address + LEASES, LEASE_WORDS, scratch.address);
   },
-  "segment given up, neither spare nor removed": (control) => {
+  "segment taken, not linked": (control) => {
     control.acquire(control.producer);
-    new Segments(control).take(100);
+    new Segments(control).take(100, control.producer.values[PRODUCER.segment] as number);
+  },
+  "segment given up, neither spare nor removed": (control) => {
+    const segments = new Segments(control);
+    control.acquire(control.producer);
+    const id = segments.take(100, control.producer.values[PRODUCER.segment] as number);
+    control.release(control.producer);
+    control.acquire(control.consumer);
+    segments.setState(id, { base: 4096, end: 4000, next: 1 });
   },
 };
 
