@@ -76,6 +76,25 @@ interface Place {
   bytes: number;
 }
 
+/** The place that a consumer cell is at, of a record of `bytes`. */
+function placeOf(cell: Float64Array, bytes: number): Place {
+  return {
+    position: cell[CONSUMER.position] as number,
+    segment: cell[CONSUMER.segment] as number,
+    offset: cell[CONSUMER.offset] as number,
+    sequence: cell[CONSUMER.sequence] as number,
+    bytes,
+  };
+}
+
+/** Moves a consumer cell over the record of `bytes` that it is at. */
+function advance(cell: Float64Array, bytes: number): void {
+  cell[CONSUMER.position] = (cell[CONSUMER.position] as number) + bytes;
+  cell[CONSUMER.offset] = (cell[CONSUMER.offset] as number) + bytes;
+  cell[CONSUMER.sequence] = (cell[CONSUMER.sequence] as number) + 1;
+  cell[CONSUMER.bytes] = (cell[CONSUMER.bytes] as number) + bytes;
+}
+
 /**
  * A record that is handed out but still in the queue: {@linkcode Lease.ack} removes it, {@linkcode Lease.release} gives it back.
  * If its holder's process or thread dies, or its queue handle is closed, or `leaseMs` is over, another gets it.
@@ -153,6 +172,8 @@ export class Queue<T = JsonValue> implements Disposable {
   readonly #hf: NativeFunctions;
   readonly #outbox = new Outbox();
   readonly #inbox = new Inbox();
+  /** Segments that the push under way has taken. */
+  readonly #taken: number[] = [];
   /** The lease table was written to, and the commit that goes with it is still to come. */
   #halfDone = false;
   /** Bytes that consumers have removed, as far as this handle has looked: a lower bound. */
@@ -221,7 +242,8 @@ export class Queue<T = JsonValue> implements Disposable {
     // The program's own code may have run, and used or closed the queue.
     this.#writable();
     this.#outbox.reset();
-    return this.#append([this.#encode(prepared)]) === 1;
+    this.#encode(prepared);
+    return this.#append() === 1;
   }
 
   /**
@@ -235,14 +257,13 @@ export class Queue<T = JsonValue> implements Disposable {
     const prepared = Array.from(values, (value) => this.#prepare(value));
     this.#writable();
     this.#outbox.reset();
-    const sizes = prepared.map((payload) => this.#encode(payload));
-    return sizes.length === 0 ? 0 : this.#append(sizes);
+    for (const payload of prepared) this.#encode(payload);
+    return prepared.length === 0 ? 0 : this.#append();
   }
 
   /** Removes and returns the oldest value; undefined if there is none. A record that can't be decoded stays. */
   pop(): T | undefined {
-    if (this.#codec.builtIn) return this.#remove(1)[0];
-    return this.tryPop((value) => value);
+    return this.#codec.builtIn ? this.#removeOne() : this.tryPop((value) => value);
   }
 
   /** Removes and returns up to `max` values, the oldest first. */
@@ -356,13 +377,13 @@ export class Queue<T = JsonValue> implements Disposable {
     return this.#codec.builtIn || typeof prepared === "string" ? prepared : prepared.slice();
   }
 
-  #encode(prepared: Prepared): number {
+  /** Puts a payload into the outbox. */
+  #encode(prepared: Prepared): void {
     const bytes = this.#outbox.add(prepared);
     const { maxBytes } = this.#control.shape;
     if (maxBytes > 0 && bytes > maxBytes) {
       throw rangeError(`a record of ${bytes} bytes never fits into the ${maxBytes} bytes that this queue holds at most`);
     }
-    return bytes;
   }
 
   /** Bytes that consumers have removed by now. */
@@ -373,22 +394,24 @@ export class Queue<T = JsonValue> implements Disposable {
   }
 
   /** Writes the outbox's records, as many as fit, and publishes them with one commit. */
-  #append(sizes: readonly number[]): number {
+  #append(): number {
     const control = this.#control;
     const side = control.producer;
     this.#segments.trim();
     const takenOver = control.acquire(side);
-    const taken: number[] = [];
+    this.#taken.length = 0;
     try {
       if (takenOver) this.#requestSweep();
-      const count = this.#write(sizes, side.values, taken);
+      const count = this.#write(side.values);
+      // From here on they may be part of the queue, even if the commit reports a failure.
+      if (this.#taken.length > 0) this.#taken.length = 0;
       if (count === 0) control.release(side);
       else control.commit(side);
       return count;
     } catch (error) {
       // Nothing was published: the segments are nobody's again.
       try {
-        this.#giveUp(taken);
+        this.#giveUp(this.#taken);
       } finally {
         control.release(side);
       }
@@ -397,35 +420,43 @@ export class Queue<T = JsonValue> implements Disposable {
   }
 
   /** Writes records behind the tail and moves `cell` over them. What it writes is not part of the queue before the commit. */
-  #write(sizes: readonly number[], cell: Float64Array, taken: number[]): number {
+  #write(cell: Float64Array): number {
     const { salt } = this.#control;
     const { maxBytes } = this.#control.shape;
+    const { sizes } = this.#outbox;
     let region = this.#segments.get(cell[PRODUCER.segment] as number);
     let start = 0;
     let count = 0;
-    for (const total of sizes) {
-      if (maxBytes > 0 && (cell[PRODUCER.bytes] as number) + total - this.#removedBytes > maxBytes) {
-        this.#removedBytes = this.#countRemoved();
-        if ((cell[PRODUCER.bytes] as number) + total - this.#removedBytes > maxBytes) break;
-      }
+    for (; count < sizes.length; count++) {
+      const total = sizes[count] as number;
+      if (maxBytes > 0 && !this.#fits(cell, total, maxBytes)) break;
       if ((cell[PRODUCER.offset] as number) + total > region.byteLength) {
         const id = this.#segments.take(total, cell[PRODUCER.segment] as number);
-        taken.push(id);
+        this.#taken.push(id);
         this.#roll(cell, region.byteLength, id);
         region = this.#segments.get(id);
       }
-      const source = this.#outbox.stamp(start, cell[PRODUCER.sequence] as number);
-      const target = region.address + (cell[PRODUCER.offset] as number);
-      const result = this.#hf.hf_record_write(target, source, total, salt, cell[PRODUCER.position] as number);
+      const position = cell[PRODUCER.position] as number;
+      const offset = cell[PRODUCER.offset] as number;
+      const sequence = cell[PRODUCER.sequence] as number;
+      const source = this.#outbox.stamp(start, sequence);
+      const result = this.#hf.hf_record_write(region.address + offset, source, total, salt, position);
       if (result < 0) throw this.#control.error(result, "push");
-      cell[PRODUCER.position] = (cell[PRODUCER.position] as number) + total;
-      cell[PRODUCER.offset] = (cell[PRODUCER.offset] as number) + total;
-      cell[PRODUCER.sequence] = (cell[PRODUCER.sequence] as number) + 1;
+      cell[PRODUCER.position] = position + total;
+      cell[PRODUCER.offset] = offset + total;
+      cell[PRODUCER.sequence] = sequence + 1;
       cell[PRODUCER.bytes] = (cell[PRODUCER.bytes] as number) + total;
       start += total;
-      count++;
     }
     return count;
+  }
+
+  /** Whether a record fits below the limit; looks at what consumers have removed only if it seems not to. */
+  #fits(cell: Float64Array, total: number, maxBytes: number): boolean {
+    const bytes = (cell[PRODUCER.bytes] as number) + total;
+    if (bytes - this.#removedBytes <= maxBytes) return true;
+    this.#removedBytes = this.#countRemoved();
+    return bytes - this.#removedBytes <= maxBytes;
   }
 
   /** Moves `cell` to the start of segment `id`. */
@@ -540,18 +571,9 @@ export class Queue<T = JsonValue> implements Disposable {
   #next(cell: Float64Array): Place | undefined {
     if (!this.#atRecord(cell)) return undefined;
     const bytes = this.#fetchNext(cell);
-    const place = {
-      position: cell[CONSUMER.position] as number,
-      segment: cell[CONSUMER.segment] as number,
-      offset: cell[CONSUMER.offset] as number,
-      sequence: cell[CONSUMER.sequence] as number,
-      bytes,
-    };
+    const place = placeOf(cell, bytes);
     if (bytes < 0) throw this.#fetchError(bytes, place);
-    cell[CONSUMER.position] = place.position + bytes;
-    cell[CONSUMER.offset] = place.offset + bytes;
-    cell[CONSUMER.sequence] = place.sequence + 1;
-    cell[CONSUMER.bytes] = (cell[CONSUMER.bytes] as number) + bytes;
+    advance(cell, bytes);
     return place;
   }
 
@@ -585,6 +607,39 @@ export class Queue<T = JsonValue> implements Disposable {
     const entry = this.#leases.again(entries, !this.#atRecord(cell));
     if (entry === undefined) return undefined;
     return this.#fetchLeased(entry) ? entry : undefined;
+  }
+
+  /**
+   * As {@linkcode #remove} of one record, for the case that makes the speed: the lock is free, nothing is leased. Other cases go there.
+   */
+  #removeOne(): T | undefined {
+    const control = this.#writable();
+    const side = control.consumer;
+    const cell = side.values;
+    this.#segments.trim();
+    if (!control.tryAcquire(side)) return this.#remove(1)[0];
+    if (cell[CONSUMER.leased] !== 0) {
+      control.release(side);
+      return this.#remove(1)[0];
+    }
+    try {
+      this.#halfDone = false;
+      if (!this.#atRecord(cell)) {
+        control.release(side);
+        return undefined;
+      }
+      const bytes = this.#fetchNext(cell);
+      if (bytes < 0) throw this.#fetchError(bytes, placeOf(cell, bytes));
+      const value = this.#decoded(cell[CONSUMER.sequence] as number);
+      advance(cell, bytes);
+      if (cell[CONSUMER.head] === cell[CONSUMER.segment]) control.commit(side);
+      else this.#finish(cell, []);
+      this.#inbox.shrink();
+      return value;
+    } catch (error) {
+      control.release(side);
+      throw error;
+    }
   }
 
   /** Removes up to `max` records. The codec is a built-in: it runs inside the lock, so that a record it refuses stays. */

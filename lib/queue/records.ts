@@ -45,11 +45,14 @@ class Stage {
 /** Encoded records, one behind the other, on their way into the queue. */
 export class Outbox {
   readonly #stage = new Stage();
+  /** Bytes of each record. */
+  readonly sizes: number[] = [];
   #end = 0;
 
   /** Drops what is there. */
   reset(): void {
     this.#end = 0;
+    this.sizes.length = 0;
     this.#stage.shrink();
   }
 
@@ -74,6 +77,7 @@ export class Outbox {
     words[trailer / 4] = total;
     words[trailer / 4 + 1] = 0;
     this.#end = start + total;
+    this.sizes.push(total);
     return total;
   }
 
