@@ -32,16 +32,33 @@ const collected = new FinalizationRegistry<number>((fd) => fs.closeSync(fd));
 export class Descriptor {
   /** -1 once closed, and for anonymous memory. */
   fd: number;
+  #users = 0;
+  #closing: number | undefined;
 
   constructor(fd: number) {
     this.fd = fd;
     if (fd >= 0) collected.register(this, fd, this);
   }
 
+  /**
+   * Runs an asynchronous operation on the descriptor, which stays open until it is over: its number could belong to another file
+   * by then.
+   */
+  async use<T>(operation: (fd: number) => Promise<T>): Promise<T> {
+    this.#users++;
+    try {
+      return await operation(this.fd);
+    } finally {
+      this.#users--;
+      if (this.#users === 0 && this.#closing !== undefined) fs.closeSync(this.#closing);
+    }
+  }
+
   close(): void {
     if (this.fd < 0) return;
     collected.unregister(this);
-    fs.closeSync(this.fd);
+    if (this.#users > 0) this.#closing = this.fd;
+    else fs.closeSync(this.fd);
     this.fd = -1;
   }
 }

@@ -6,7 +6,7 @@
 import * as fs from "node:fs";
 import { abortSignal, type CellHost, Int64Atomics } from "./atomics.ts";
 import { boolean, checkBytes, checkInteger, checkOptions, checkPath, checkRange, integer, oneOf } from "./checks.ts";
-import { check, closedError, errno, invalidType, MapError, nativeError, outOfRange, rangeError, readOnlyError, systemError } from "./errors.ts";
+import { check, closedError, errno, fromFileSystem, invalidType, MapError, nativeError, outOfRange, rangeError, readOnlyError } from "./errors.ts";
 import { Descriptor, fileSystem, openRegular, reserve } from "./files.ts";
 import { lineAt, linesOf, streamOf } from "./mapping/lines.ts";
 import { openFile } from "./mapping/open.ts";
@@ -338,9 +338,11 @@ export class Mapping implements Disposable {
     this.#open();
     if (this.#file.fd < 0 || !this.writable || this.#plan.sharing === "private") return;
     this.#sound();
-    await new Promise<void>((resolve, reject) => {
-      fs.fdatasync(this.#file.fd, (error) => (error === null ? resolve() : reject(systemError(error.errno ?? -errno.EIO, "fdatasync", this.path))));
-    });
+    await this.#file.use((fd) =>
+      new Promise<void>((resolve, reject) => {
+        fs.fdatasync(fd, (error) => (error === null ? resolve() : reject(fromFileSystem(error, this.path as string))));
+      })
+    );
   }
 
   /**
