@@ -121,6 +121,8 @@ export class Mapping implements Disposable {
   readonly #file: Descriptor;
   readonly #plan: MemoryPlan & Partial<FilePlan>;
   readonly #hf: NativeFunctions;
+  /** Whether each copy locks its range. */
+  readonly #guards: boolean;
   readonly #unlink: (() => void) | undefined;
   readonly #host: { -readonly [Name in keyof CellHost]: CellHost[Name] };
   #atomics: Int64Atomics | undefined;
@@ -134,6 +136,7 @@ export class Mapping implements Disposable {
     this.path = path;
     this.existed = existed;
     this.writable = region.writable;
+    this.#guards = plan.guard === true;
     this.#host = { address: region.address, byteLength: region.byteLength, writable: region.writable, what: "mapping", path };
     this.#unlink = path !== undefined && plan.autoUnlink === true ? doom(path, file.fd, this) : undefined;
   }
@@ -220,7 +223,8 @@ export class Mapping implements Disposable {
     const region = this.#writableRegion();
     if (data instanceof Uint8Array) {
       checkRange(offset, data.byteLength, region.byteLength);
-      this.#guarded(offset, data.byteLength, false, () => this.#copyIn(offset, data));
+      if (this.#guards) this.#guarded(offset, data.byteLength, false, () => this.#copyIn(offset, data));
+      else this.#copyIn(offset, data);
       return data.byteLength;
     }
     const parts = Array.isArray(data) ? data.map((part, i) => checkBytes(`data[${i}]`, part)) : [checkBytes("data", data)];
@@ -512,7 +516,7 @@ export class Mapping implements Disposable {
   }
 
   #copyOut(target: Uint8Array, offset: number): void {
-    if (this.#plan.guard === true) {
+    if (this.#guards) {
       this.#guarded(offset, target.byteLength, true, () => this.#fault(copyOut(this.#region.address + offset, target), "pread"));
     } else this.#fault(copyOut(this.#region.address + offset, target), "pread");
   }
@@ -527,7 +531,7 @@ export class Mapping implements Disposable {
 
   /** Runs `copy` with the range locked, if the mapping was opened with `guard`. */
   #guarded(offset: number, length: number, shared: boolean, copy: () => void): void {
-    if (this.#plan.guard !== true || length === 0) {
+    if (!this.#guards || length === 0) {
       copy();
       return;
     }

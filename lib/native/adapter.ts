@@ -10,6 +10,8 @@ export interface Adapter {
   /** The runtime's name, and its version for error messages. */
   readonly runtime: "bun" | "deno" | "node";
   readonly version: string;
+  /** Whether passing an array is as cheap as passing a number: 1 to 12 ns in Bun and Deno, 250 in Node (docs/decisions.md). */
+  readonly arraysAreCheap: boolean;
   /** Loads the library at `path`; throws the runtime's own error if it can't. The library is never closed again. */
   load(path: string): NativeFunctions;
   /**

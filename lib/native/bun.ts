@@ -13,6 +13,7 @@ const ffi = (): BunFFI =>
 
 export const adapter: Adapter = {
   runtime: "bun",
+  arraysAreCheap: true,
   get version() {
     return process.versions.bun ?? "";
   },

@@ -1,42 +1,64 @@
 /**
  * Copies between mapped memory and arrays of the runtime.
  *
+ * Where passing an array is dear (Node), a short copy goes through scratch memory, whose address is known, and a long one to the
+ * address of the array's buffer, which is asked for once.
+ *
  * @module
  */
-import { type Address, allocateScratch, native, type Scratch } from "./native.ts";
+import { type Address, allocateScratch, arraysAreCheap, native, type Scratch } from "./native.ts";
+import type { NativeFunctions } from "./symbols.ts";
 
-/**
- * Up to here a copy goes through scratch memory, whose address is known: passing an array costs Node 100 ns. Above, the array
- * itself is passed; arrays of more than 1000 bytes also lie outside Bun's moving memory (oven-sh/bun issue 32054).
- */
-const SMALL_BYTES = 1024;
+/** Up to here two copies cost less than to find an address. */
+const SMALL_BYTES = 4096;
 
-let scratch: Scratch | undefined;
+interface Copier {
+  readonly hf: NativeFunctions;
+  /** Undefined where arrays are passed as they are. */
+  readonly scratch: Scratch | undefined;
+}
+
+let copier: Copier | undefined;
+
+function load(): Copier {
+  copier = { hf: native(), scratch: arraysAreCheap() ? undefined : allocateScratch(SMALL_BYTES) };
+  return copier;
+}
+
 /** The first n bytes of the scratch memory, for each n that was asked for. */
 const heads: Uint8Array[] = [];
 
-function small(): Scratch {
-  scratch ??= allocateScratch(SMALL_BYTES);
-  return scratch;
+/** Where the buffers lie that were used. A buffer does not move; one that is detached has no bytes left to copy. */
+const addresses = new WeakMap<ArrayBufferLike, Address>();
+
+function addressOf(array: Uint8Array, hf: NativeFunctions): Address {
+  let address = addresses.get(array.buffer);
+  if (address === undefined) {
+    address = hf.hf_address_of(new Uint8Array(array.buffer));
+    addresses.set(array.buffer, address);
+  }
+  return address + array.byteOffset;
 }
 
 /** Fills `target` from `address`. 0, or the failure of the native function. */
 export function copyOut(address: Address, target: Uint8Array): number {
   const length = target.byteLength;
-  if (length > SMALL_BYTES) return native().hf_copy_out(target, 0, address, length);
   if (length === 0) return 0; // an empty array has no address
-  const { address: from, bytes } = small();
-  const result = native().hf_copy(from, address, length);
-  if (result === 0) target.set((heads[length] ??= bytes.subarray(0, length)));
+  const { hf, scratch } = copier ?? load();
+  if (scratch === undefined) return hf.hf_copy_out(target, 0, address, length);
+  if (length > SMALL_BYTES) return hf.hf_copy(addressOf(target, hf), address, length);
+  const result = hf.hf_copy(scratch.address, address, length);
+  if (result === 0) target.set((heads[length] ??= scratch.bytes.subarray(0, length)));
   return result;
 }
 
 /** Writes `data` to `address`. 0, or the failure of the native function. */
 export function copyIn(address: Address, data: Uint8Array): number {
   const length = data.byteLength;
-  if (length > SMALL_BYTES) return native().hf_copy_in(address, data, 0, length);
   if (length === 0) return 0;
-  const { address: from, bytes } = small();
-  bytes.set(data);
-  return native().hf_copy(address, from, length);
+  const { hf, scratch } = copier ?? load();
+  if (scratch === undefined) return hf.hf_copy_in(address, data, 0, length);
+  if (length > SMALL_BYTES) return hf.hf_copy(address, addressOf(data, hf), length);
+  scratch.bytes.set(data);
+  return hf.hf_copy(address, scratch.address, length);
 }

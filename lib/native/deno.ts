@@ -12,6 +12,7 @@ const deno = (): DenoFFI => (globalThis as unknown as { Deno: DenoFFI }).Deno;
 
 export const adapter: Adapter = {
   runtime: "deno",
+  arraysAreCheap: true,
   get version() {
     return deno().version.deno;
   },

@@ -108,6 +108,11 @@ export function runtimeName(): Adapter["runtime"] {
   return chooseAdapter().runtime;
 }
 
+/** See {@linkcode Adapter.arraysAreCheap}. */
+export function arraysAreCheap(): boolean {
+  return load().adapter.arraysAreCheap;
+}
+
 /** See {@linkcode Adapter.wrap}. */
 export function wrap(address: Address, byteLength: number): ArrayBuffer {
   return load().adapter.wrap(address, byteLength);

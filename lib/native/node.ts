@@ -21,6 +21,7 @@ const kept: unknown[] = [];
 
 export const adapter: Adapter = {
   runtime: "node",
+  arraysAreCheap: false,
   get version() {
     return process.versions.node;
   },
