@@ -726,9 +726,11 @@ export class Queue<T = JsonValue> implements Disposable {
         return;
       }
       const cell = this.#control.consumer.values;
-      const entries = this.#lockedEntries(cell).filter((other) => other.index !== entry.index);
+      // The other leases matter only if a segment could be given up.
+      const crossed = cell[CONSUMER.head] !== cell[CONSUMER.segment];
+      const others = crossed ? this.#lockedEntries(cell).filter((other) => other.index !== entry.index) : [];
       this.#forget(entry, cell);
-      this.#finish(cell, entries);
+      this.#finish(cell, others);
     });
   }
 

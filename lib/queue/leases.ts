@@ -60,7 +60,7 @@ export class LeaseTable {
   /** The entry at `index` as it is now. */
   read(index: number): LeaseEntry {
     const words = this.#control.loadWords(LEASES + index * LEASE_BYTES, LEASE_WORDS);
-    return { ...this.#open(words.slice(), 0), index };
+    return { ...this.#open(words, 0), index };
   }
 
   /** Writes an entry whole; its sequence last. */
@@ -163,7 +163,7 @@ export class LeaseTable {
     return this.#hf.hf_words_checksum(5, salt, wordsAddress);
   }
 
-  /** The entry at `index` of `words`, checked. */
+  /** The entry at `index` of `words`, checked. `words` may be those of the control: they are read before they are used for the seal. */
   #open(words: Float64Array, index: number): LeaseEntry {
     const at = index * LEASE_WORDS;
     const sealed = words[at + LEASE.attempts] as number;
