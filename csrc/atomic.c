@@ -53,7 +53,7 @@ double hf_store64_release(double address, double value) {
     const hf_cell b = (hf_cell)given;                                                                                   \
     hf_cell a = __atomic_load_n(cell, __ATOMIC_RELAXED);                                                                \
     do {                                                                                                                \
-      if (!is_safe(a)) return HF_E_UNSAFE;                                                                              \
+      if (!is_safe(a)) return hf_faulted(cell) ? HF_E_FAULT : HF_E_UNSAFE;                                              \
     } while (!__atomic_compare_exchange_n(cell, &a, (expression), true, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED));           \
     return hf_faulted(cell) ? HF_E_FAULT : to_number(a);                                                                \
   }

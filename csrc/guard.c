@@ -103,12 +103,14 @@ static void pass_on(int signal_number, siginfo_t *info, void *context) {
     previous.sa_sigaction(signal_number, info, context);
   } else if (previous.sa_handler != SIG_DFL && previous.sa_handler != SIG_IGN) {
     previous.sa_handler(signal_number);
-  } else {
-    /* The default action has to happen: it is put back, and the instruction faults again on return. */
+  } else if (info->si_code > 0 || previous.sa_handler == SIG_DFL) {
+    /* The default action has to happen: it is put back, and the instruction faults again on return. One that somebody sent has to be
+       sent again; if such signals were ignored, they still are. */
     struct sigaction standard;
     memset(&standard, 0, sizeof standard);
     standard.sa_handler = SIG_DFL;
     (void)sigaction(signal_number, &standard, NULL);
+    if (info->si_code <= 0) (void)raise(signal_number);
   }
 }
 

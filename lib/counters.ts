@@ -6,7 +6,7 @@
 import * as fs from "node:fs";
 import { Int64Atomics } from "./atomics.ts";
 import { checkInteger, checkOptions, checkPath, integer, oneOf, type OptionCheck } from "./checks.ts";
-import { check, closedError, invalidType, MapError, outOfRange, rangeError, readOnlyError } from "./errors.ts";
+import { check, closedError, invalidType, nativeError, MapError, outOfRange, rangeError, readOnlyError } from "./errors.ts";
 import { createWhole, Descriptor, fileSystem, openRegular, readUpTo, reserve, writeFully } from "./files.ts";
 import {
   COUNT_OFFSET,
@@ -24,7 +24,7 @@ import {
 } from "./layout/counters.ts";
 import { crc32c, encodeHeader, readHeader } from "./layout/header.ts";
 import { native } from "./native/native.ts";
-import { mapFlags } from "./native/symbols.ts";
+import { codes, mapFlags } from "./native/symbols.ts";
 import { takeLock, unlock } from "./range_lock.ts";
 import { Region } from "./region.ts";
 import { randomBytes } from "node:crypto";
@@ -93,7 +93,7 @@ export class Counters implements Disposable {
   readonly #cells: Int64Atomics;
   #count = 0;
   /** The count as it was read last. */
-  #countWord = 0;
+  #countWord = NaN;
   readonly #names: (string | undefined)[] = [];
   readonly #indexes = new Map<string, number>();
 
@@ -308,8 +308,9 @@ export class Counters implements Disposable {
   #refresh(): void {
     if (this.closed) throw closedError("counters", this.path);
     // Pairs with the release store of #append(): the entries below the count are whole.
-    const word = this.#cells.load(COUNT_OFFSET);
+    const word = native().hf_load64(this.#region.address + COUNT_OFFSET, 0);
     if (word === this.#countWord) return;
+    if (word === codes.FAULT) throw nativeError(word, "load64", this.path);
     const fd = this.#file.fd;
     const size = fileSystem(this.path, () => fs.fstatSync(fd)).size;
     const count = decodeCount(word, this.#salt);

@@ -445,8 +445,9 @@ export class Mapping implements Disposable {
   }
 
   /**
-   * Closes and unmaps at once: every view is detached, that is, empty. A view whose buffer was transferred, or that is in use by an
-   * asynchronous operation of the runtime, reads zeros from then on.
+   * Closes and unmaps the file's pages at once: every view is detached, that is, empty. A view whose buffer was transferred, or that is
+   * in use by an asynchronous operation of the runtime, reads zeros from then on. What such an operation makes of an input that goes away
+   * is the runtime's: Node's `zlib` throws an exception that nobody can catch but `process.on("uncaughtException")`.
    */
   unsafeClose(): void {
     this.#end(() => this.#region.unmap());

@@ -12,7 +12,7 @@ interface Pages {
   readonly address: Address;
   readonly byteLength: number;
   holders: number;
-  /** Unmapped, or replaced for good. */
+  /** Unmapped, or never to be. */
   gone: boolean;
 }
 
@@ -113,17 +113,18 @@ export class Region {
     drop(this.#pages);
   }
 
-  /** Detaches every buffer and unmaps the pages now. Where a buffer can't be detached, zeros take the place of the pages. */
+  /**
+   * Detaches every buffer and lets go of the file's pages now. Where there is a buffer, zeros take their place until it is collected: an
+   * operation of the runtime may still be reading, which a detached buffer does not tell (Node), or which keeps it attached (Bun).
+   */
   unmap(): void {
     if (this.address === 0) return;
     const buffers = [...this.#buffers].map((reference) => reference.deref()).filter((buffer) => buffer !== undefined);
-    // One that is detached before was transferred: another buffer is over the pages now. One that stays attached is in use by
-    // an operation of the runtime (Bun).
-    const free = buffers.filter((buffer) => !buffer.detached && (buffer.transfer(0), buffer.detached));
-    this.#forget();
-    if (free.length === buffers.length) native().hf_unmap(this.#pages.address, this.#pages.byteLength);
-    else native().hf_replace(this.#pages.address, this.#pages.byteLength);
-    this.#pages.gone = true;
+    // One that is detached before was transferred: a buffer that we do not know is over the pages now, so they stay for ever.
+    const known = buffers.every((buffer) => !buffer.detached && (buffer.transfer(0), buffer.detached));
+    if (buffers.length > 0) native().hf_replace(this.#pages.address, this.#pages.byteLength);
+    if (!known) this.#pages.gone = true;
+    this.release();
   }
 
   #forget(): void {

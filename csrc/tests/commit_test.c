@@ -17,6 +17,17 @@ static _Alignas(8) double values[16];
 
 static uint64_t *version_word(void) { return (uint64_t *)(void *)place.cells; }
 
+/* What the word says without its check, which must hold; the library's own crc32c.c is held to known answers by its test. */
+static uint64_t sealed(uint64_t version) {
+  return version | (uint64_t)(hf_crc32c_update(SALT, &version, 8) & 0xffff) << 48;
+}
+
+static uint64_t version(void) {
+  uint64_t bare = *version_word() & ((UINT64_C(1) << 48) - 1);
+  CHECK_WORD(*version_word(), sealed(bare));
+  return bare;
+}
+
 static unsigned char *current_cell(void) { return place.cells + 128 + (*version_word() & 1) * 128; }
 
 static void set_values(double first) {
@@ -37,7 +48,7 @@ static void start(int count) {
 static void init_and_read(void) {
   for (int count = 1; count <= 14; count++) {
     start(count);
-    CHECK_WORD(*version_word(), 2);
+    CHECK_WORD(version(), 2);
     CHECK_NUMBER(hf_cell_read(CELLS, count, SALT, VALUES), 0);
     check_values(100, count);
     CHECK_NUMBER(values[count], -1.0 + count); /* not one more than asked for */
@@ -58,7 +69,7 @@ static void begin_commit(void) {
     set_values(101 + i);
     CHECK_NUMBER(hf_commit(LOCK, 7, CELLS, 3, SALT, VALUES), 0);
     CHECK_WORD(place.lock[0], 0);
-    CHECK_WORD(*version_word(), 3 + i);
+    CHECK_WORD(version(), 3 + i);
     set_values(0);
     CHECK_NUMBER(hf_cell_read(CELLS, 3, SALT, VALUES), 0);
     check_values(101 + i, 3);
@@ -95,7 +106,7 @@ static void only_the_owner(void) {
   }
   CHECK_NUMBER(hf_begin(LOCK, 7, CELLS, 2, SALT, VALUES), HF_E_BUSY);
   CHECK_WORD(place.lock[0], 8);
-  CHECK_WORD(*version_word(), 2);
+  CHECK_WORD(version(), 2);
   CHECK_NUMBER(hf_cell_read(CELLS, 2, SALT, VALUES), 0);
   check_values(100, 2);
   /* The lock is not re-entrant. */
@@ -136,6 +147,18 @@ static void damage_is_found(void) {
       CHECK_NUMBER(hf_cell_read(CELLS, COUNT, SALT, VALUES), HF_E_CORRUPT);
     }
   }
+  /* The version before: its cell is whole, so that only the word's own check tells. */
+  start(COUNT);
+  uint64_t word = *version_word();
+  *version_word() = (word & ~UINT64_C(3)) | 1;
+  CHECK_NUMBER(hf_cell_read(CELLS, COUNT, SALT, VALUES), HF_E_CORRUPT);
+  place.lock[0] = 7;
+  CHECK_NUMBER(hf_publish(LOCK, 7, CELLS, COUNT, SALT, VALUES), HF_E_CORRUPT);
+  place.lock[0] = 0;
+  CHECK_NUMBER(hf_begin(LOCK, 7, CELLS, COUNT, SALT, VALUES), HF_E_CORRUPT);
+  CHECK_WORD(place.lock[0], 0);
+  *version_word() = sealed(1);
+  CHECK_NUMBER(hf_cell_read(CELLS, COUNT, SALT, VALUES), 0);
   start(COUNT);
   CHECK_NUMBER(hf_cell_read(CELLS, COUNT, SALT + 1, VALUES), HF_E_CORRUPT);
   CHECK_NUMBER(hf_cell_read(CELLS, COUNT + 1, SALT, VALUES), HF_E_CORRUPT);
@@ -160,6 +183,17 @@ static void impossible_words_are_found(void) {
   sum = hf_crc32c_update(sum, cell + VERSION_AT, 8);
   memcpy(cell + CHECKSUM_AT, &sum, sizeof sum);
   CHECK_NUMBER(hf_cell_read(CELLS, 1, SALT, VALUES), 0);
+}
+
+static void the_last_version_is_the_end(void) {
+  start(2);
+  place.lock[0] = 7;
+  *version_word() = sealed((UINT64_C(1) << 48) - 1);
+  set_values(5);
+  struct place before = place;
+  CHECK_NUMBER(hf_publish(LOCK, 7, CELLS, 2, SALT, VALUES), HF_E_CORRUPT);
+  CHECK_NUMBER(hf_commit(LOCK, 7, CELLS, 2, SALT, VALUES), HF_E_CORRUPT);
+  CHECK(memcmp(&before, &place, sizeof place) == 0);
 }
 
 static void bad_values_publish_nothing(void) {
@@ -216,7 +250,7 @@ static void refuses(void) {
   CHECK_REFUSES(hf_lock_sleep(LOCK, 7, BAD));
   CHECK_WORD(place.lock[0], 7);
   CHECK_WORD(place.lock[1], 0);
-  CHECK_WORD(*version_word(), 2);
+  CHECK_WORD(version(), 2);
 }
 
 static void sleeps_while_it_is_held(void) {
@@ -377,6 +411,7 @@ int main(void) {
   RUN(only_the_owner);
   RUN(damage_is_found);
   RUN(impossible_words_are_found);
+  RUN(the_last_version_is_the_end);
   RUN(bad_values_publish_nothing);
   RUN(refuses);
   RUN(sleeps_while_it_is_held);

@@ -174,6 +174,27 @@ static void first_word_comes_last(void) {
   NEED(munmap(shared, 4096) == 0);
 }
 
+/* The sum of words is that of the bytes that a store makes of them. */
+static void words_checksum(void) {
+  static _Alignas(8) double values[5] = {0, 1, 9007199254740991.0, 4294967296.0, 77};
+  static _Alignas(8) uint64_t stored[5];
+  for (int count = 0; count <= 5; count++) {
+    CHECK_NUMBER(hf_words_store(address_of(stored), count, address_of(values)), 0);
+    double expected = count == 0 ? (double)SALT : hf_crc32c(SALT, address_of(stored), count * 8.0);
+    CHECK_NUMBER(hf_words_checksum(count, SALT, address_of(values)), expected);
+  }
+  CHECK_REFUSES(hf_words_checksum(BAD, SALT, address_of(values)));
+  CHECK_REFUSES(hf_words_checksum(5, BAD, address_of(values)));
+  CHECK_NUMBER(hf_words_checksum(5, 4294967296.0, address_of(values)), HF_E_INVAL);
+  CHECK_REFUSES_ADDRESS(address_of(values), 8, hf_words_checksum(5, SALT, BAD));
+  for (int i = 0; i < TEST_BAD_NUMBERS; i++) {
+    values[3] = test_bad_number(i);
+    CHECK_NUMBER(hf_words_checksum(5, SALT, address_of(values)), HF_E_INVAL);
+  }
+  values[3] = -1;
+  CHECK_NUMBER(hf_words_checksum(5, SALT, address_of(values)), HF_E_INVAL);
+}
+
 int main(void) {
   RUN(round_trip);
   RUN(checksum_as_documented);
@@ -183,6 +204,7 @@ int main(void) {
   RUN(impossible_lengths);
   RUN(records_refuse);
   RUN(words);
+  RUN(words_checksum);
   RUN(first_word_comes_last);
   return test_report();
 }

@@ -12,7 +12,8 @@
 
 #define FUNCTIONS(each) \
   each(hf_abi_version) each(hf_add64) each(hf_crc32c) each(hf_guard_install) each(hf_copy_out) each(hf_map) each(hf_unmap) \
-  each(hf_reserve) each(hf_page_size) each(hf_thread_id)
+  each(hf_reserve) each(hf_page_size) each(hf_thread_id) each(hf_replace) each(hf_advise) each(hf_resident) \
+  each(hf_lock_pages) each(hf_region_broken)
 #define DECLARE(name) static __typeof__(name) *p_##name;
 FUNCTIONS(DECLARE)
 
@@ -50,15 +51,25 @@ int main(int count, char **arguments) {
   double page = p_hf_page_size();
   NEED(p_hf_reserve(fd, 0, 2 * page) == 0);
   NEED(pwrite(fd, "here", 4, 0) == 4);
-  double address = p_hf_map(fd, 0, 2 * page, HF_MAP_WRITE);
+  double address = p_hf_map(fd, 0, 2 * page, HF_MAP_WRITE, 0);
   NEED(address > 0);
   NEED(ftruncate(fd, (off_t)page) == 0);
   char bytes[4];
   for (int i = 0; i < 1000; i++) {
-    NEED(p_hf_copy_out(bytes, 0, address + page, 4) == HF_E_FAULT);
     NEED(p_hf_copy_out(bytes, 0, address, 4) == 0 && memcmp(bytes, "here", 4) == 0);
+    NEED(p_hf_copy_out(bytes, 0, address + page, 4) == HF_E_FAULT && p_hf_region_broken(address) == 1);
+    NEED(p_hf_copy_out(bytes, 0, address, 4) == HF_E_FAULT);
+    NEED(p_hf_unmap(address, 2 * page) == 0);
+    address = p_hf_map(fd, 0, 2 * page, HF_MAP_WRITE, 0);
+    NEED(address > 0);
   }
-  NEED(p_hf_map(-2, 0, page, 0) == -9); /* EBADF: errno is read the right way */
+  NEED(p_hf_map(-2, 0, page, 0, 0) == -9); /* EBADF: errno is read the right way */
+  double memory = p_hf_map(-1, 0, 2 * page, HF_MAP_WRITE + HF_MAP_ANONYMOUS + HF_MAP_POPULATE, 0);
+  NEED(memory > 0 && p_hf_resident(memory, 2 * page) == 2);
+  NEED(p_hf_advise(memory, 2 * page, HF_ADVISE_RANDOM) == 0);
+  NEED(p_hf_lock_pages(memory, 2 * page, 1) == 0 && p_hf_lock_pages(memory, 2 * page, 0) == 0);
+  NEED(p_hf_replace(memory, 2 * page) == 0 && p_hf_resident(memory, 2 * page) == 0);
+  NEED(p_hf_unmap(memory, 2 * page) == 0);
   NEED(p_hf_unmap(address, 2 * page) == 0);
   puts("ok");
   return 0;

@@ -48,7 +48,13 @@ function constants(prefix: string): Record<string, number> {
 
 test("result codes, flags and kinds are the header's", () => {
   assert.deepEqual({ ...table.codes }, constants("HF_E_"));
-  assert.deepEqual({ ...table.mapFlags }, constants("HF_MAP_"));
+  const { ALL, ...flags } = constants("HF_MAP_");
+  assert.deepEqual({ ...table.mapFlags }, flags);
+  assert.equal(Object.values(flags).reduce((all, flag) => all | flag), ALL);
+  const { COUNT, ...advices } = constants("HF_ADVISE_");
+  const named = Object.entries(table.advices).map(([name, value]) => [name.toUpperCase().replace("-", "_"), value]);
+  assert.deepEqual(Object.fromEntries(named), advices);
+  assert.equal(named.length, COUNT);
   assert.deepEqual({ ...table.lockKinds }, constants("HF_LOCK_"));
   assert.equal(Object.keys(table.codes).length, 7);
 });

@@ -8,6 +8,7 @@ import { Counters, Int64Atomics, MapError, Mapping, Queue } from "../../mod.ts";
 import { assertError, assertThrows, type Expected, mapError, rangeError, typeError } from "../support/errors.ts";
 import { commandLine, currentRuntime, root } from "../support/runtimes.ts";
 import { skipFor } from "../support/skip.ts";
+import { countWord, readRawCounters } from "../support/reader.ts";
 import { temporaryFiles } from "../support/temporary.ts";
 import { fingerprint, untouched } from "../support/untouched.ts";
 
@@ -186,9 +187,19 @@ test("a file cut short", () => {
 });
 
 test("a count that the file is too short for", () => {
-  for (const count of [[3, 0, 0, 0], [0, 0, 0, 0x40], [255, 255, 255, 255, 255, 255, 31, 0]]) {
-    const path = damaged({ 128: count });
+  for (const count of [3, 1000, 2 ** 31]) {
+    const path = damaged({});
+    const fd = fs.openSync(path, "r+");
+    fs.writeSync(fd, new Uint8Array(countWord(count, readRawCounters(path).header.id)), 0, 8, 128);
+    fs.closeSync(fd);
     untouched(path, () => refuses(counters, path, mapError("ERR_CORRUPT", /counters, but has/)));
+  }
+});
+
+test("a count whose check does not hold", () => {
+  for (const count of [[1, 0, 0, 0], [3, 0, 0, 0], [0, 0, 0, 0x40], [255, 255, 255, 255, 255, 255, 31, 0]]) {
+    const path = damaged({ 128: count });
+    untouched(path, () => refuses(counters, path, mapError("ERR_CORRUPT", /damaged count/)));
   }
 });
 
@@ -326,7 +337,7 @@ function members(object: object): string[] {
     }
   }
   const fields = Object.keys(object); // plain facts such as `path` stay readable
-  return names.filter((name) => !["constructor", "close", "closed", ...fields].includes(name));
+  return names.filter((name) => !["constructor", "close", "unsafeClose", "closed", ...fields].includes(name));
 }
 
 /** Arguments with which the open object would do something. */
@@ -334,6 +345,22 @@ const sensible: Record<string, readonly unknown[]> = {
   pread: [0, 1],
   preadInto: [new Uint8Array(1), 0],
   pwrite: [0, "x"],
+  read: [1],
+  readLine: [],
+  write: ["x"],
+  seek: [0],
+  lines: [],
+  readable: [],
+  view: [0, 1],
+  dataView: [0, 1],
+  flush: [],
+  flushAsync: [],
+  advise: ["normal"],
+  resident: [],
+  resize: [50],
+  refresh: [],
+  lock: [],
+  lockAsync: [],
   compareExchange: [0, 0, 1],
   load: [0],
   loadBigInt: [0],
@@ -372,7 +399,9 @@ async function refusesWhenClosed(object: object, expectedMembers: readonly strin
 test("use after close: every method and getter of Mapping", async () => {
   for (const mapping of [Mapping.open(files.file("content")), Mapping.open(files.file("content"), { mode: "r" }), Mapping.anonymous(100)]) {
     mapping.close();
-    await refusesWhenClosed(mapping, ["byteLength", "pageSize", "atomics", "pread", "preadInto", "pwrite", "view", "dataView", "flush", "flushAsync"]);
+    await refusesWhenClosed(mapping, ["byteLength", "pageSize", "atomics", "pread", "preadInto", "pwrite", "view", "dataView", "flush", "flushAsync", "read", "readLine", "write", "seek", "position", "lines", "readable", "advise", "resident", "resize", "refresh", "lock", "lockAsync"]);
+    mapping.unsafeClose();
+    mapping.close();
     assert.equal(mapping.closed, true);
   }
 });

@@ -309,8 +309,12 @@ test("a file cut short by someone else is ERR_FAULT, not a dead process", () => 
     assertThrows(() => mapping.preadInto(new Uint8Array(10), 10_000), mapError("ERR_FAULT"));
     assertThrows(() => mapping.pwrite(19_000, "x"), mapError("ERR_FAULT"));
   }
+  // All of it, whatever becomes of the file, until the file is taken in anew.
   fs.truncateSync(path, 20_000);
+  assertThrows(() => mapping.pread(0, 3), { ...mapError("ERR_FAULT", /refresh\(\)/), path });
+  assert.equal(mapping.refresh(), 20_000);
   assert.deepEqual([...mapping.pread(0, 3)], [0, 0, 0]);
+  assert.equal(mapping.pwrite(19_000, "x"), 1);
 });
 
 test("many handles of one file at once", () => {

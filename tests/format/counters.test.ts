@@ -5,7 +5,7 @@ import { test } from "node:test";
 import { Counters } from "../../mod.ts";
 import { crc32c as nativeCrc } from "../../lib/layout/header.ts";
 import { assertThrows, mapError } from "../support/errors.ts";
-import { crc32c, type RawHeader, readRawCounters } from "../support/reader.ts";
+import { countWord, crc32c, type RawHeader, readRawCounters } from "../support/reader.ts";
 import { temporaryFiles } from "../support/temporary.ts";
 import { untouched } from "../support/untouched.ts";
 
@@ -41,9 +41,10 @@ test("a new file, byte by byte", () => {
   const path = files.next();
   const names = ["requests", "Größe 🚀", "x".repeat(255)];
   Counters.open(path, { names, count: 5 }).close();
-  const { header, count, entries, padding, size } = readRawCounters(path);
+  const { header, count, countCheck, countComputed, entries, padding, size } = readRawCounters(path);
   checkHeader(header);
   assert.equal(count, 5n);
+  assert.equal(countCheck, countComputed);
   assert.equal(size, 1024 + 5 * 512);
   assert.ok(isZero(padding));
   assert.deepEqual(entries.map(({ name }) => name), [...names, "", ""]);
@@ -67,6 +68,7 @@ test("values, and counters that were added later", () => {
   const before = readRawCounters(path);
   checkHeader(before.header);
   assert.equal(before.count, 20n);
+  assert.equal(before.countCheck, before.countComputed);
   assert.equal(before.size, 1024 + 20 * 512);
   assert.ok(isZero(before.padding));
   assert.deepEqual(before.entries.map(({ name }) => name).slice(0, 4), ["a", "b", "c", ""]);
@@ -137,6 +139,41 @@ test("a header that checks out and still is none: kind, endian mark, length, ver
     const path = files.file(changed);
     untouched(path, () => assertThrows(() => Counters.open(path), { ...mapError(code), path }, `${value} at ${offset}`));
   }
+});
+
+test("every damaged bit of the count word: a clear error, and the file as it was", () => {
+  const original = files.next();
+  Counters.open(original, { names: ["a"], count: 300 }).close();
+  const bytes = fs.readFileSync(original);
+  const path = files.next();
+  for (let bit = 0; bit < 64; bit++) {
+    const changed = Buffer.from(bytes);
+    const offset = 128 + (bit >> 3);
+    changed[offset] = (changed[offset] as number) ^ (1 << (bit & 7));
+    fs.writeFileSync(path, changed);
+    untouched(path, () => {
+      for (const options of [{}, { mode: "r" }, { names: ["a"], count: 400 }] as const) {
+        assertThrows(() => Counters.open(path, options), { ...mapError("ERR_CORRUPT", /count/), path }, `bit ${bit}`);
+      }
+    });
+  }
+});
+
+test("a smaller count under the check of another file is damage; under its own it is what the file says", () => {
+  const original = files.next();
+  Counters.open(original, { count: 9 }).close();
+  const bytes = fs.readFileSync(original);
+  const { header: { id } } = readRawCounters(original);
+  const other = Uint8Array.from(id, (byte) => byte ^ 1);
+  const withCount = (word: number[]): string => {
+    const changed = Buffer.from(bytes);
+    changed.set(word, 128);
+    return files.file(changed);
+  };
+  const foreign = withCount(countWord(5, other));
+  untouched(foreign, () => assertThrows(() => Counters.open(foreign), mapError("ERR_CORRUPT", /damaged count/)));
+  using five = Counters.open(withCount(countWord(5, id)));
+  assert.equal(five.count, 5);
 });
 
 test("every damaged byte of a name field: a clear error, and the file as it was", () => {

@@ -43,6 +43,9 @@ export interface RawEntry {
 export interface RawCounters {
   readonly header: RawHeader;
   readonly count: bigint;
+  /** The check in the count word, and what it should be. */
+  readonly countCheck: number;
+  readonly countComputed: number;
   readonly entries: readonly RawEntry[];
   /** Bytes between the count and the entries. */
   readonly padding: Uint8Array;
@@ -65,10 +68,25 @@ export function readRawHeader(bytes: Uint8Array): RawHeader {
   };
 }
 
+/** What lies above the count: 21 bits of the CRC-32C of the count, seeded with that of the file's id. */
+export function countCheck(count: number, id: Uint8Array): number {
+  const bytes = new Uint8Array(4);
+  new DataView(bytes.buffer).setUint32(0, count, true);
+  return crc32c(bytes, crc32c(id)) & 0x1fffff;
+}
+
+/** The eight bytes of a count word. */
+export function countWord(count: number, id: Uint8Array): number[] {
+  const bytes = new Uint8Array(8);
+  new DataView(bytes.buffer).setBigUint64(0, (BigInt(countCheck(count, id)) << 32n) | BigInt(count), true);
+  return [...bytes];
+}
+
 export function readRawCounters(path: string): RawCounters {
   const bytes = new Uint8Array(fs.readFileSync(path));
   const view = new DataView(bytes.buffer);
-  const count = view.getBigUint64(128, true);
+  const word = view.getBigUint64(128, true);
+  const count = word & 0xffff_ffffn;
   const entries = Array.from({ length: Number(count) }, (_, i): RawEntry => {
     const start = 1024 + 512 * i;
     const length = view.getUint32(start + 132, true);
@@ -81,5 +99,14 @@ export function readRawCounters(path: string): RawCounters {
       padding: new Uint8Array([...bytes.subarray(start + 8, start + 128), ...bytes.subarray(end, start + 512)]),
     };
   });
-  return { header: readRawHeader(bytes), count, entries, padding: bytes.slice(136, 1024), size: bytes.byteLength };
+  const header = readRawHeader(bytes);
+  return {
+    header,
+    count,
+    countCheck: Number(word >> 32n),
+    countComputed: countCheck(Number(count), header.id),
+    entries,
+    padding: bytes.slice(136, 1024),
+    size: bytes.byteLength,
+  };
 }
