@@ -21,6 +21,7 @@ import {
   segmentId,
   segmentName,
   SPARES,
+  SWEEP_FLAG,
 } from "../layout/queue.ts";
 import { native } from "../native/native.ts";
 import { codes, mapFlags, type NativeFunctions } from "../native/symbols.ts";
@@ -139,6 +140,29 @@ export class Segments {
   }
 
   /**
+   * Makes segments that nobody refers to spares, or removes them. Never fails: what the caller did is done and must be reported. A
+   * file that can't be removed now is left to a sweep.
+   */
+  giveUp(ids: readonly number[]): void {
+    for (const id of ids) {
+      try {
+        this.recycle(id);
+      } catch {
+        this.requestSweep();
+      }
+    }
+  }
+
+  /** Has the next consumer that gives a segment up look for files that nobody refers to. */
+  requestSweep(): void {
+    this.#hf.hf_store64(this.#control.region.address + SWEEP_FLAG, 1);
+  }
+
+  get sweepRequested(): boolean {
+    return this.#hf.hf_load64(this.#control.region.address + SWEEP_FLAG, 0) > 0;
+  }
+
+  /**
    * Removes the files of segments that are neither in `live` nor spares, left by processes that died at the wrong moment. The
    * caller holds both locks.
    */
@@ -152,6 +176,7 @@ export class Segments {
       this.#unmap(id);
       this.#remove(id);
     }
+    this.#hf.hf_store64(region.address + SWEEP_FLAG, 0);
   }
 
   /**

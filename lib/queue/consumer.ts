@@ -1,0 +1,280 @@
+/**
+ * The consumer side of a queue: records removed, leased and settled, and segments given up.
+ *
+ * Invariants:
+ *   - Nothing is removed before the commit, or the freeing of a lease entry, that says so; and nothing fails after it.
+ *   - A record that was handed out has its lease entry before the cursor moves over it.
+ *
+ * @module
+ */
+import { MapError } from "../errors.ts";
+import { CONSUMER, PRODUCER } from "../layout/queue.ts";
+import { native } from "../native/native.ts";
+import type { NativeFunctions } from "../native/symbols.ts";
+import type { Control } from "./control.ts";
+import type { LeaseEntry, LeaseTable } from "./leases.ts";
+import { advance, goBack, placeOf, type Reader } from "./reader.ts";
+import type { Segments } from "./segments.ts";
+
+/** One handle's consumer side. */
+export class Consumer {
+  readonly #control: Control;
+  readonly #segments: Segments;
+  readonly #leases: LeaseTable;
+  readonly #reader: Reader;
+  readonly #hf: NativeFunctions;
+  /** The lease table was written to, and the commit that goes with it is still to come. */
+  #halfDone = false;
+
+  constructor(control: Control, segments: Segments, leases: LeaseTable, reader: Reader) {
+    this.#control = control;
+    this.#segments = segments;
+    this.#leases = leases;
+    this.#reader = reader;
+    this.#hf = native();
+  }
+
+  /**
+   * As {@linkcode Consumer.remove} of one record, for the case that makes the speed: the lock is free, nothing is leased. Other cases go
+   * there.
+   */
+  removeOne(): unknown {
+    const control = this.#control;
+    const reader = this.#reader;
+    const side = control.consumer;
+    const cell = side.values;
+    this.#segments.trim();
+    if (!control.tryAcquire(side)) return this.remove(1)[0];
+    if (cell[CONSUMER.leased] !== 0) {
+      control.release(side);
+      return this.remove(1)[0];
+    }
+    try {
+      this.#halfDone = false;
+      if (!reader.atRecord(cell)) {
+        control.release(side);
+        return undefined;
+      }
+      const bytes = reader.fetchNext(cell);
+      if (bytes < 0) throw reader.fetchError(bytes, placeOf(cell, bytes));
+      const value = reader.decoded(cell[CONSUMER.sequence] as number);
+      reader.inbox.shrink();
+      advance(cell, bytes);
+      if (cell[CONSUMER.head] === cell[CONSUMER.segment]) control.commit(side);
+      else this.#finish(cell, []);
+      return value;
+    } catch (error) {
+      control.release(side);
+      throw error;
+    }
+  }
+
+  /**
+   * Removes up to `max` records and returns their values. The codec is a built-in: it runs inside the lock, so that a record that it
+   * refuses stays.
+   */
+  remove(max: number): unknown[] {
+    return this.#locked(() => {
+      const cell = this.#control.consumer.values;
+      const values: unknown[] = [];
+      const again: LeaseEntry[] = [];
+      let entries = this.#entries(cell);
+      while (values.length < max) {
+        try {
+          const entry = this.#again(entries, cell);
+          if (entry !== undefined) {
+            values.push(this.#reader.decoded(entry.sequence));
+            again.push(entry);
+            entries = entries.filter((other) => other !== entry);
+          } else if (!this.#removeNext(cell, values)) break;
+        } catch (error) {
+          // What was read before is whole and goes out; the next call meets the same error.
+          if (values.length === 0) throw error;
+          break;
+        }
+      }
+      this.#reader.inbox.shrink();
+      for (const entry of again) this.#forget(entry, cell);
+      if (values.length > 0) this.#finish(cell, entries);
+      else this.#control.release(this.#control.consumer);
+      return values;
+    });
+  }
+
+  /** Hands out a record: one that was handed out before if there is such a one, or the next. The record is in the inbox. */
+  grant(leaseMs: number): LeaseEntry | undefined {
+    return this.#locked(() => {
+      const control = this.#control;
+      const cell = control.consumer.values;
+      const entries = this.#entries(cell);
+      const { owner } = control;
+      const deadline = leaseMs === 0 ? 0 : this.#hf.hf_clock_ms() + leaseMs;
+      const again = this.#again(entries, cell);
+      if (again !== undefined) {
+        const entry = { ...again, owner, deadline, attempts: again.attempts + 1 };
+        this.#leases.write(entry);
+        control.release(control.consumer);
+        return entry;
+      }
+      const index = this.#leases.free(entries, cell[CONSUMER.leaseEnd] as number);
+      const place = this.#reader.next(cell);
+      if (place === undefined) {
+        control.release(control.consumer);
+        return undefined;
+      }
+      const entry: LeaseEntry = { ...place, index, owner, deadline, attempts: 1 };
+      // Counts only once the commit has moved the cursor over the record.
+      this.#halfDone = true;
+      this.#leases.write(entry);
+      cell[CONSUMER.leased] = (cell[CONSUMER.leased] as number) + 1;
+      cell[CONSUMER.leasedBytes] = (cell[CONSUMER.leasedBytes] as number) + entry.bytes;
+      cell[CONSUMER.leaseEnd] = Math.max(cell[CONSUMER.leaseEnd] as number, index + 1);
+      control.commit(control.consumer);
+      return entry;
+    });
+  }
+
+  /** Acknowledges a lease, or gives it back. */
+  settle(lease: LeaseEntry, keep: boolean): void {
+    this.#locked(() => {
+      const control = this.#control;
+      const entry = this.#leases.read(lease.index);
+      if (entry.sequence !== lease.sequence || entry.owner !== lease.owner || entry.attempts !== lease.attempts) {
+        const { directory } = control;
+        throw new MapError("ERR_STALE_LEASE", `record ${lease.sequence} of '${directory}' is no longer leased to this holder`, { path: directory });
+      }
+      if (keep) {
+        this.#leases.write({ ...entry, owner: 0, deadline: 0 });
+        control.release(control.consumer);
+        return;
+      }
+      const cell = control.consumer.values;
+      // The other leases matter only if a segment could be given up.
+      const crossed = cell[CONSUMER.head] !== cell[CONSUMER.segment];
+      const others = crossed ? this.#entries(cell).filter((other) => other.index !== entry.index) : [];
+      this.#forget(entry, cell);
+      this.#finish(cell, others);
+    });
+  }
+
+  /**
+   * Runs `change` with the consumer lock and its cell in `control.consumer.values`. `change` commits, which releases the lock, or
+   * leaves the cell as it is and releases the lock itself.
+   */
+  #locked<R>(change: () => R): R {
+    const control = this.#control;
+    this.#segments.trim();
+    const takenOver = control.acquire(control.consumer);
+    try {
+      if (takenOver) this.#repair();
+      this.#halfDone = false;
+      return change();
+    } catch (error) {
+      try {
+        // Whatever was begun is taken back, as after a death.
+        if (this.#halfDone) {
+          control.read(control.consumer);
+          this.#repair();
+        }
+      } finally {
+        control.release(control.consumer);
+      }
+      throw error;
+    }
+  }
+
+  /** Makes the lease table and its counts agree again, after an owner died between two of its steps. */
+  #repair(): void {
+    this.#segments.requestSweep();
+    const control = this.#control;
+    const cell = control.consumer.values;
+    const { leased, bytes, end } = this.#leases.repair(cell[CONSUMER.sequence] as number);
+    if (leased === cell[CONSUMER.leased] && bytes === cell[CONSUMER.leasedBytes] && end <= (cell[CONSUMER.leaseEnd] as number)) return;
+    cell[CONSUMER.leased] = leased;
+    cell[CONSUMER.leasedBytes] = bytes;
+    cell[CONSUMER.leaseEnd] = end;
+    control.publish(control.consumer);
+  }
+
+  /** Reads the value at the cursor and moves `cell` over it; back again if it can't be decoded. False if there is none. */
+  #removeNext(cell: Float64Array, values: unknown[]): boolean {
+    const place = this.#reader.next(cell);
+    if (place === undefined) return false;
+    try {
+      values.push(this.#reader.decoded(place.sequence));
+      return true;
+    } catch (error) {
+      goBack(cell, place);
+      throw error;
+    }
+  }
+
+  /** The lease entries in use: as many as the cell says. */
+  #entries(cell: Float64Array): LeaseEntry[] {
+    const entries = this.#reader.entries(cell);
+    if (entries.length !== cell[CONSUMER.leased]) {
+      throw this.#reader.corrupt(`${cell[CONSUMER.leased]} records are leased, but the lease table has ${entries.length}`);
+    }
+    return entries;
+  }
+
+  /** The lease entry that goes first, with its record in the inbox. */
+  #again(entries: readonly LeaseEntry[], cell: Float64Array): LeaseEntry | undefined {
+    if (entries.length === 0) return undefined;
+    const entry = this.#leases.again(entries, !this.#reader.atRecord(cell));
+    return entry !== undefined && this.#reader.fetchLeased(entry) ? entry : undefined;
+  }
+
+  /** Takes an entry out of the lease table and out of the counts. */
+  #forget(entry: LeaseEntry, cell: Float64Array): void {
+    this.#halfDone = true;
+    this.#leases.clear(entry.index);
+    const leased = (cell[CONSUMER.leased] as number) - 1;
+    cell[CONSUMER.leased] = leased;
+    cell[CONSUMER.leasedBytes] = (cell[CONSUMER.leasedBytes] as number) - entry.bytes;
+    if (leased === 0) cell[CONSUMER.leaseEnd] = 0;
+    else if (entry.index === (cell[CONSUMER.leaseEnd] as number) - 1) cell[CONSUMER.leaseEnd] = entry.index;
+  }
+
+  /** Commits `cell`, with the segments given up that neither the cursor nor a lease needs any more. */
+  #finish(cell: Float64Array, leased: readonly LeaseEntry[]): void {
+    const control = this.#control;
+    let head = cell[CONSUMER.head] as number;
+    const needed = (id: number): boolean => id === cell[CONSUMER.segment] || leased.some((entry) => entry.segment === id);
+    if (needed(head)) {
+      control.commit(control.consumer);
+      return;
+    }
+    const free: number[] = [];
+    for (; !needed(head); head = this.#segments.state(head).next) free.push(head);
+    cell[CONSUMER.head] = head;
+    // First nobody refers to them, then they are used again; still inside the lock, which keeps a sweep out.
+    control.publish(control.consumer);
+    this.#halfDone = false;
+    this.#segments.giveUp(free);
+    this.#sweepIfAsked(cell);
+    control.release(control.consumer);
+  }
+
+  /**
+   * Removes segment files that a dead process left, if the producer lock is free. The caller holds the consumer lock. Never fails: the
+   * request stays for the next time.
+   */
+  #sweepIfAsked(cell: Float64Array): void {
+    const control = this.#control;
+    if (!this.#segments.sweepRequested) return;
+    try {
+      if (!control.tryAcquire(control.producer)) return;
+      try {
+        const last = control.producer.values[PRODUCER.segment] as number;
+        const live = new Set<number>([last]);
+        for (let id = cell[CONSUMER.head] as number; id !== last; id = this.#segments.state(id).next) live.add(id);
+        this.#segments.sweep(live);
+      } finally {
+        control.release(control.producer);
+      }
+    } catch {
+      // Damage or a failing disk: the operations that meet it say so.
+    }
+  }
+}

@@ -1,0 +1,126 @@
+/**
+ * The producer side of a queue: records behind the tail, and the commit that makes them part of it.
+ *
+ * @module
+ */
+import { rangeError } from "../errors.ts";
+import { CONSUMER, PRODUCER, RECORDS_OFFSET } from "../layout/queue.ts";
+import { native } from "../native/native.ts";
+import type { NativeFunctions } from "../native/symbols.ts";
+import type { Prepared } from "./codec.ts";
+import type { Control } from "./control.ts";
+import { Outbox } from "./records.ts";
+import type { Segments } from "./segments.ts";
+
+/** One handle's producer side. */
+export class Producer {
+  readonly #control: Control;
+  readonly #segments: Segments;
+  readonly #hf: NativeFunctions;
+  readonly #outbox = new Outbox();
+  /** Segments that the push under way has taken. */
+  readonly #taken: number[] = [];
+  /** Bytes that consumers have removed, as far as this handle has looked: a lower bound. */
+  #removedBytes = 0;
+
+  constructor(control: Control, segments: Segments) {
+    this.#control = control;
+    this.#segments = segments;
+    this.#hf = native();
+  }
+
+  /** Drops what was added and not appended. */
+  reset(): void {
+    this.#outbox.reset();
+  }
+
+  /** Adds a payload to what the next {@linkcode Producer.append} appends. */
+  add(prepared: Prepared): void {
+    const bytes = this.#outbox.add(prepared);
+    const { maxBytes } = this.#control.shape;
+    if (maxBytes > 0 && bytes > maxBytes) {
+      throw rangeError(`a record of ${bytes} bytes never fits into the ${maxBytes} bytes that this queue holds at most`);
+    }
+  }
+
+  /** Appends what was added, as many as fit, with one commit; returns how many. */
+  append(): number {
+    const control = this.#control;
+    const side = control.producer;
+    this.#segments.trim();
+    const takenOver = control.acquire(side);
+    this.#taken.length = 0;
+    try {
+      if (takenOver) this.#segments.requestSweep();
+      const count = this.#write(side.values);
+      // From here on they may be part of the queue, even if the commit reports a failure.
+      if (this.#taken.length > 0) this.#taken.length = 0;
+      if (count === 0) control.release(side);
+      else control.commit(side);
+      return count;
+    } catch (error) {
+      // Nothing was published: the segments are nobody's again.
+      try {
+        this.#segments.giveUp(this.#taken);
+      } finally {
+        control.release(side);
+      }
+      throw error;
+    }
+  }
+
+  /** Writes records behind the tail and moves `cell` over them. What it writes is not part of the queue before the commit. */
+  #write(cell: Float64Array): number {
+    const { salt } = this.#control;
+    const { maxBytes } = this.#control.shape;
+    const { sizes } = this.#outbox;
+    let region = this.#segments.get(cell[PRODUCER.segment] as number);
+    let start = 0;
+    let count = 0;
+    for (; count < sizes.length; count++) {
+      const total = sizes[count] as number;
+      if (maxBytes > 0 && !this.#fits(cell, total, maxBytes)) break;
+      if ((cell[PRODUCER.offset] as number) + total > region.byteLength) {
+        const id = this.#segments.take(total, cell[PRODUCER.segment] as number);
+        this.#taken.push(id);
+        this.#roll(cell, region.byteLength, id);
+        region = this.#segments.get(id);
+      }
+      const position = cell[PRODUCER.position] as number;
+      const offset = cell[PRODUCER.offset] as number;
+      const sequence = cell[PRODUCER.sequence] as number;
+      const source = this.#outbox.stamp(start, sequence);
+      const result = this.#hf.hf_record_write(region.address + offset, source, total, salt, position);
+      if (result < 0) throw this.#control.error(result, "push");
+      cell[PRODUCER.position] = position + total;
+      cell[PRODUCER.offset] = offset + total;
+      cell[PRODUCER.sequence] = sequence + 1;
+      cell[PRODUCER.bytes] = (cell[PRODUCER.bytes] as number) + total;
+      start += total;
+    }
+    return count;
+  }
+
+  /** Whether a record fits below the limit; looks at what consumers have removed only if it seems not to. */
+  #fits(cell: Float64Array, total: number, maxBytes: number): boolean {
+    const bytes = (cell[PRODUCER.bytes] as number) + total;
+    if (bytes - this.#removedBytes <= maxBytes) return true;
+    const { cursor } = this.#control;
+    this.#control.read(cursor);
+    this.#removedBytes = (cursor.values[CONSUMER.bytes] as number) - (cursor.values[CONSUMER.leasedBytes] as number);
+    return bytes - this.#removedBytes <= maxBytes;
+  }
+
+  /** Moves `cell` to the start of segment `id`. */
+  #roll(cell: Float64Array, byteLength: number, id: number): void {
+    const from = cell[PRODUCER.segment] as number;
+    const end = cell[PRODUCER.offset] as number;
+    const base = (cell[PRODUCER.position] as number) - end;
+    // Consumers look at these only once a commit has moved the tail behind them.
+    this.#segments.setState(id, { base: base + byteLength, end: 0, next: 0 });
+    this.#segments.setState(from, { base, end, next: id });
+    cell[PRODUCER.segment] = id;
+    cell[PRODUCER.offset] = RECORDS_OFFSET;
+    cell[PRODUCER.position] = base + byteLength + RECORDS_OFFSET;
+  }
+}

@@ -1,0 +1,174 @@
+/**
+ * Reading records at a place of the queue, with or without the consumer lock.
+ *
+ * @module
+ */
+import { MapError } from "../errors.ts";
+import { CONSUMER, PRODUCER, RECORDS_OFFSET } from "../layout/queue.ts";
+import { native } from "../native/native.ts";
+import { codes, type NativeFunctions } from "../native/symbols.ts";
+import type { PayloadCodec } from "./codec.ts";
+import type { Control } from "./control.ts";
+import type { LeaseEntry, LeaseTable } from "./leases.ts";
+import { Inbox } from "./records.ts";
+import type { Segments } from "./segments.ts";
+
+/** Where a record lies. */
+export interface Place {
+  readonly position: number;
+  readonly segment: number;
+  readonly offset: number;
+  readonly sequence: number;
+  readonly bytes: number;
+}
+
+/** The place that a consumer cell is at, of a record of `bytes`. */
+export function placeOf(cell: Float64Array, bytes: number): Place {
+  return {
+    position: cell[CONSUMER.position] as number,
+    segment: cell[CONSUMER.segment] as number,
+    offset: cell[CONSUMER.offset] as number,
+    sequence: cell[CONSUMER.sequence] as number,
+    bytes,
+  };
+}
+
+/** Moves a consumer cell over the record of `bytes` that it is at. */
+export function advance(cell: Float64Array, bytes: number): void {
+  cell[CONSUMER.position] = (cell[CONSUMER.position] as number) + bytes;
+  cell[CONSUMER.offset] = (cell[CONSUMER.offset] as number) + bytes;
+  cell[CONSUMER.sequence] = (cell[CONSUMER.sequence] as number) + 1;
+  cell[CONSUMER.bytes] = (cell[CONSUMER.bytes] as number) + bytes;
+}
+
+/** Moves `cell` back to a record that it was just moved over. */
+export function goBack(cell: Float64Array, place: Place): void {
+  cell[CONSUMER.position] = place.position;
+  cell[CONSUMER.segment] = place.segment;
+  cell[CONSUMER.offset] = place.offset;
+  cell[CONSUMER.sequence] = place.sequence;
+  cell[CONSUMER.bytes] = (cell[CONSUMER.bytes] as number) - place.bytes;
+}
+
+/** One handle's way of reading records. The record that was read last is in the inbox. */
+export class Reader {
+  readonly inbox: Inbox = new Inbox();
+  readonly #control: Control;
+  readonly #segments: Segments;
+  readonly #leases: LeaseTable;
+  readonly #codec: PayloadCodec;
+  readonly #hf: NativeFunctions;
+
+  constructor(control: Control, segments: Segments, leases: LeaseTable, codec: PayloadCodec) {
+    this.#control = control;
+    this.#segments = segments;
+    this.#leases = leases;
+    this.#codec = codec;
+    this.#hf = native();
+  }
+
+  /** Both cells, each whole, the tail not older than the cursor. */
+  look(): { cursor: Float64Array; tail: Float64Array } {
+    const control = this.#control;
+    control.read(control.cursor);
+    control.read(control.tail);
+    return { cursor: control.cursor.values, tail: control.tail.values };
+  }
+
+  /** Moves `cell` over the ends of segments. False if there is no record behind it. */
+  atRecord(cell: Float64Array): boolean {
+    const control = this.#control;
+    const tail = control.tail.values;
+    if ((cell[CONSUMER.position] as number) >= (tail[PRODUCER.position] as number)) {
+      control.read(control.tail);
+      if ((cell[CONSUMER.position] as number) >= (tail[PRODUCER.position] as number)) return false;
+    }
+    while (cell[CONSUMER.segment] !== tail[PRODUCER.segment]) {
+      const id = cell[CONSUMER.segment] as number;
+      const { base, end, next } = this.#segments.state(id);
+      const offset = cell[CONSUMER.offset] as number;
+      if (offset < end) break;
+      const { byteLength } = this.#segments.get(id);
+      const following = offset === end && next > 0 ? this.#segments.state(next).base : 0;
+      if (following !== base + byteLength) throw this.corrupt(`segment ${id} ends at ${end} and goes on in segment ${next}, which does not fit`);
+      cell[CONSUMER.segment] = next;
+      cell[CONSUMER.offset] = RECORDS_OFFSET;
+      cell[CONSUMER.position] = following + RECORDS_OFFSET;
+    }
+    return true;
+  }
+
+  /** Reads the record at `cell`, which {@linkcode Reader.atRecord} has said is there; returns its bytes, or a failure. */
+  fetchNext(cell: Float64Array): number {
+    const tail = this.#control.tail.values;
+    const segment = cell[CONSUMER.segment] as number;
+    const offset = cell[CONSUMER.offset] as number;
+    const end = segment === tail[PRODUCER.segment] ? (tail[PRODUCER.offset] as number) : this.#segments.state(segment).end;
+    const total = this.#fetch(segment, offset, cell[CONSUMER.position] as number, end - offset);
+    if (total > 0 && this.inbox.sequence !== cell[CONSUMER.sequence]) return codes.CORRUPT;
+    return total;
+  }
+
+  /** Reads the next record and moves `cell` over it; undefined if there is none. */
+  next(cell: Float64Array): Place | undefined {
+    if (!this.atRecord(cell)) return undefined;
+    const bytes = this.fetchNext(cell);
+    const place = placeOf(cell, bytes);
+    if (bytes < 0) throw this.fetchError(bytes, place);
+    advance(cell, bytes);
+    return place;
+  }
+
+  /** Reads a leased record. False if it was settled since: its segment may be gone, or used for others. */
+  fetchLeased(entry: LeaseEntry): boolean {
+    try {
+      const result = this.#fetch(entry.segment, entry.offset, entry.position, entry.bytes);
+      if (result === entry.bytes && this.inbox.sequence === entry.sequence) return true;
+      throw this.fetchError(result < 0 ? result : codes.CORRUPT, entry);
+    } catch (error) {
+      if (!(error instanceof MapError) || this.#leases.read(entry.index).sequence === entry.sequence) throw error;
+      return false;
+    }
+  }
+
+  /** The entries of the lease table that are in use, for the cursor in `cell`. */
+  entries(cell: Float64Array): LeaseEntry[] {
+    if (cell[CONSUMER.leased] === 0) return [];
+    return this.#leases.load(cell[CONSUMER.leaseEnd] as number, cell[CONSUMER.sequence] as number);
+  }
+
+  /** The value of the record in the inbox. */
+  decoded(sequence: number): unknown {
+    try {
+      return this.inbox.decode(this.#codec);
+    } catch (error) {
+      const { directory } = this.#control;
+      throw new MapError("ERR_CODEC", `record ${sequence} of '${directory}' can't be decoded and stays in the queue: ${error}`, { path: directory, cause: error });
+    }
+  }
+
+  /** The error of a failed read. */
+  fetchError(result: number, place: { segment: number; offset: number; sequence: number }): MapError {
+    if (result !== codes.CORRUPT) return this.#control.error(result, "pop");
+    return this.corrupt(`record ${place.sequence} in segment ${place.segment} at offset ${place.offset} is damaged`);
+  }
+
+  /** The error of damage that was found before anything was changed. */
+  corrupt(text: string): MapError {
+    const { directory } = this.#control;
+    return new MapError("ERR_CORRUPT", `'${directory}': ${text}; nothing was changed`, { path: directory });
+  }
+
+  /** Reads the record at a place of a segment into the inbox; returns its bytes, or a failure. */
+  #fetch(segment: number, offset: number, position: number, limit: number): number {
+    if (limit <= 0) return codes.CORRUPT;
+    const source = this.#segments.get(segment).address + offset;
+    const { salt } = this.#control;
+    const { inbox } = this;
+    for (;;) {
+      const total = this.#hf.hf_record_read(inbox.address, inbox.byteLength, source, limit, salt, position);
+      if (total <= inbox.byteLength) return total < 0 || inbox.fits(total) ? total : codes.CORRUPT;
+      inbox.grow(total);
+    }
+  }
+}
