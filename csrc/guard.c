@@ -33,8 +33,10 @@ static size_t next_free; /* where to look for a free one first */
 uint32_t hf_broken_regions;
 
 static uintptr_t page_bytes;      /* set before the handler is in place */
-static struct sigaction previous; /* the same */
+static struct sigaction original; /* what was there first; the same */
+static struct sigaction previous; /* what a fault that is not ours goes to */
 static int installed;             /* 0 no, 1 under way, 2 yes */
+static void *volatile passing;    /* the context of a fault that is on its way through the handlers before ours */
 
 bool hf_region_add(uintptr_t start, size_t length) {
   size_t first = __atomic_load_n(&next_free, __ATOMIC_RELAXED);
@@ -98,12 +100,12 @@ static bool mend(uintptr_t address) {
   return put_zeros(entry, address);
 }
 
-static void pass_on(int signal_number, siginfo_t *info, void *context) {
-  if ((previous.sa_flags & SA_SIGINFO) != 0 && previous.sa_sigaction != NULL) {
-    previous.sa_sigaction(signal_number, info, context);
-  } else if (previous.sa_handler != SIG_DFL && previous.sa_handler != SIG_IGN) {
-    previous.sa_handler(signal_number);
-  } else if (info->si_code > 0 || previous.sa_handler == SIG_DFL) {
+static void pass_on(const struct sigaction *next, int signal_number, siginfo_t *info, void *context) {
+  if ((next->sa_flags & SA_SIGINFO) != 0 && next->sa_sigaction != NULL) {
+    next->sa_sigaction(signal_number, info, context);
+  } else if (next->sa_handler != SIG_DFL && next->sa_handler != SIG_IGN) {
+    next->sa_handler(signal_number);
+  } else if (info->si_code > 0 || next->sa_handler == SIG_DFL) {
     /* The default action has to happen: it is put back, and the instruction faults again on return. One that somebody sent has to be
        sent again; if such signals were ignored, they still are. */
     struct sigaction standard;
@@ -118,7 +120,31 @@ static void on_bus_error(int signal_number, siginfo_t *info, void *context) {
   int saved = errno;
   bool mended = info->si_code == BUS_ADRERR && mend((uintptr_t)info->si_addr);
   errno = saved;
-  if (!mended) pass_on(signal_number, info, context);
+  if (mended) return;
+  if (passing == context) {
+    /* It has been round: two copies of this library each think that the other was there before. */
+    pass_on(&original, signal_number, info, context);
+    return;
+  }
+  passing = context;
+  pass_on(&previous, signal_number, info, context);
+  passing = NULL;
+}
+
+static double install(void) {
+  struct sigaction ours, before;
+  memset(&ours, 0, sizeof ours);
+  ours.sa_sigaction = on_bus_error;
+  ours.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER | SA_RESTART;
+  if (sigaction(SIGBUS, NULL, &before) != 0) return hf_errno();
+  if ((before.sa_flags & SA_SIGINFO) != 0 && before.sa_sigaction == on_bus_error) return 0;
+  previous = before;
+  return sigaction(SIGBUS, &ours, NULL) == 0 ? 0 : hf_errno();
+}
+
+void hf_guard_renew(void) {
+  /* A listener of the program's own (process.on("SIGBUS")) would return to the faulting instruction for ever. */
+  if (__atomic_load_n(&installed, __ATOMIC_ACQUIRE) == 2) (void)install();
 }
 
 double hf_guard_install(void) {
@@ -130,12 +156,8 @@ double hf_guard_install(void) {
     return 0;
   }
   page_bytes = (uintptr_t)sysconf(_SC_PAGESIZE);
-  struct sigaction ours;
-  memset(&ours, 0, sizeof ours);
-  ours.sa_sigaction = on_bus_error;
-  ours.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER | SA_RESTART;
-  double result = 0;
-  if (sigaction(SIGBUS, NULL, &previous) != 0 || sigaction(SIGBUS, &ours, NULL) != 0) result = hf_errno();
+  double result = install();
+  original = previous;
   __atomic_store_n(&installed, result < 0 ? 0 : 2, __ATOMIC_RELEASE);
   return result;
 }

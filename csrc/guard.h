@@ -20,6 +20,9 @@
 /* How many regions are broken at present; nearly always 0, which makes the question cost one load. */
 extern uint32_t hf_broken_regions __attribute__((visibility("hidden")));
 
+/* Puts the handler in place again if another one took its place. */
+void hf_guard_renew(void);
+
 /* Enters a mapping into the table; false if it is full. */
 bool hf_region_add(uintptr_t start, size_t length);
 

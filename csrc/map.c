@@ -82,6 +82,7 @@ double hf_map(double fd, double offset, double length, double flags, double addr
     (void)munmap(mapped, bytes);
     return -(double)EEXIST;
   }
+  hf_guard_renew();
   if (!hf_region_add((uintptr_t)mapped, bytes)) {
     (void)munmap(mapped, bytes);
     return -(double)ENOMEM;

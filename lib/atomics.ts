@@ -26,6 +26,8 @@ export interface CellHost {
   readonly writable: boolean;
   readonly what: string;
   readonly path: string | undefined;
+  /** What keeps the memory mapped: it lives for as long as the atomics do. */
+  readonly keeper: object;
 }
 
 /** Below this a native result is a failure: no cell value in number form is smaller than -(2^53 - 1). */
@@ -174,6 +176,7 @@ export class Int64Atomics {
     if (typeof expected === "number" && typeof replacement === "number") {
       const found = this.#hf.hf_cas64(cell, expected, replacement);
       if (found >= FAILED) return found;
+      this.#checkAlignment(offset);
       checkSafe("expected", expected);
       checkSafe("replacement", replacement);
       return this.#fail(found, offset);
@@ -213,6 +216,7 @@ export class Int64Atomics {
    */
   notify(offset: number, count: number = 0x7fffffff): number {
     const cell = this.#writable(offset);
+    this.#checkAlignment(offset);
     const woken = this.#hf.hf_wake32(cell, checkInteger("count", count, 0, 0x7fffffff));
     if (woken < 0) throw nativeError(woken, "futex", this.#host.path);
     return woken;
@@ -220,10 +224,8 @@ export class Int64Atomics {
 
   #readable(offset: number): number {
     const host = this.#host;
-    // One comparison covers bounds, closed (negative length) and NaN; the remainder covers fractions and alignment.
-    if (typeof offset === "number" && offset >= 0 && offset <= host.byteLength - 8 && offset % 8 === 0) {
-      return host.address + offset;
-    }
+    // One comparison covers bounds, closed (negative length) and NaN. Misalignment is left to the native function, which looks anyway.
+    if (Number.isInteger(offset) && offset >= 0 && offset <= host.byteLength - 8) return host.address + offset;
     throw this.#refusal(offset);
   }
 
@@ -233,21 +235,29 @@ export class Int64Atomics {
   }
 
   #refusal(offset: number): Error {
-    const { byteLength, writable, what, path } = this.#host;
+    const { address, byteLength, writable, what, path } = this.#host;
     if (byteLength < 0) return closedError(what, path);
     checkInteger("offset", offset, 0, Number.MAX_SAFE_INTEGER);
     if (offset % 8 !== 0) return rangeError(`"offset" must be a multiple of 8; received ${offset}`);
     if (offset > byteLength - 8) return rangeError(`"offset" ${offset} leaves no room for 8 bytes in the ${byteLength} bytes that there are`);
-    return writable ? rangeError(`"offset" ${offset} is not usable`) : readOnlyError(what, path);
+    if (!writable) return readOnlyError(what, path);
+    return rangeError(`no offset of this ${what} is aligned: it starts ${address % 8} bytes behind a multiple of 8`);
   }
 
   #number(result: number, offset: number, operand: number): number {
     if (result >= FAILED) return result;
+    this.#checkAlignment(offset);
     checkSafe("operand", operand);
     return this.#fail(result, offset);
   }
 
+  /** Throws if the native function refused the address. */
+  #checkAlignment(offset: number): void {
+    if ((this.#host.address + offset) % 8 !== 0) throw this.#refusal(offset);
+  }
+
   #fail(result: number, offset: number): never {
+    this.#checkAlignment(offset);
     if (result !== codes.UNSAFE) throw nativeError(result, "atomics", this.#host.path);
     throw rangeError(
       `the cell at offset ${offset} holds ${this.loadBigInt(offset)}, which a number cannot hold exactly; pass a bigint, or use loadBigInt()`,

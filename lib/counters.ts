@@ -89,7 +89,7 @@ export class Counters implements Disposable {
   readonly #writable: boolean;
   #region: Region;
   /** Where the cells are at present: it changes when the file grows. */
-  readonly #host: { address: number; byteLength: number; writable: boolean; what: string; path: string };
+  readonly #host: { address: number; byteLength: number; writable: boolean; what: string; path: string; keeper: object };
   readonly #cells: Int64Atomics;
   #count = 0;
   /** The count as it was read last. */
@@ -106,7 +106,7 @@ export class Counters implements Disposable {
     this.#file = file;
     this.#writable = writable;
     this.#region = this.#map(ENTRIES_OFFSET);
-    this.#host = { address: 0, byteLength: 0, writable, what: "counters", path };
+    this.#host = { address: 0, byteLength: 0, writable, what: "counters", path, keeper: this };
     this.#cells = new Int64Atomics(this.#host);
     this.#use(this.#region);
     this.#refresh();

@@ -58,9 +58,14 @@ export class MapError extends Error {
   }
 }
 
+/** What the runtimes call otherwise than the manual pages do. */
+const SYSTEM_ERRORS: ReadonlyMap<number, readonly [code: string, text: string]> = new Map([
+  [-constants.errno.EOPNOTSUPP, ["EOPNOTSUPP", "operation not supported"]],
+]);
+
 /** The error of a system call: `ENOENT: no such file or directory, open 'x'`. `note` is added at the end. */
 export function systemError(errno: number, syscall: string, path?: string, note?: string): MapError {
-  const [code, text] = getSystemErrorMap().get(errno) ?? [`E${-errno}`, "unknown system error"];
+  const [code, text] = SYSTEM_ERRORS.get(errno) ?? getSystemErrorMap().get(errno) ?? [`E${-errno}`, "unknown system error"];
   const where = path === undefined ? "" : ` '${path}'`;
   const hint = note === undefined ? "" : ` (${note})`;
   return new MapError(code, `${text}, ${syscall}${where}${hint}`, { errno, syscall, path });

@@ -5,8 +5,9 @@
  */
 import * as fs from "node:fs";
 import { randomBytes } from "node:crypto";
+import { constants } from "node:os";
 import { basename, dirname, join } from "node:path";
-import { check, errno, fromFileSystem, MapError } from "./errors.ts";
+import { check, errno, fromFileSystem, MapError, systemError } from "./errors.ts";
 import { codes } from "./native/symbols.ts";
 import { native } from "./native/native.ts";
 
@@ -89,6 +90,7 @@ const ZEROS = new Uint8Array(1 << 16);
  */
 export function reserve(fd: number, from: number, byteLength: number, path: string): void {
   if (byteLength <= from) return;
+  checkRoom(byteLength - from, path);
   try {
     const result = native().hf_reserve(fd, from, byteLength - from);
     if (result === -errno.EOPNOTSUPP || result === codes.UNSUPPORTED) writeZeros(fd, from, byteLength, path);
@@ -97,6 +99,25 @@ export function reserve(fd: number, from: number, byteLength: number, path: stri
     fileSystem(path, () => fs.ftruncateSync(fd, from));
     throw error;
   }
+}
+
+/** From here on it is worth a look whether there is room at all. */
+const LARGE_BYTES: number = 1 << 20;
+
+/**
+ * `ENOSPC` if a large reservation can't fit: some file systems (ext4) fill the disk to its last block before they say so, and everybody
+ * else on it meets a full disk meanwhile.
+ */
+function checkRoom(bytes: number, path: string): void {
+  if (bytes < LARGE_BYTES) return;
+  let free: number;
+  try {
+    const { bavail, bsize } = fs.statfsSync(dirname(path));
+    free = bavail * bsize;
+  } catch {
+    return; // not to be known, or not to be asked (a permission): fallocate(2) decides
+  }
+  if (bytes > free) throw systemError(-constants.errno.ENOSPC, "fallocate", path, `${bytes} bytes are needed, ${free} are free`);
 }
 
 /** What fallocate(2) would do, on file systems without it. */

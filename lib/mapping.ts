@@ -137,7 +137,7 @@ export class Mapping implements Disposable {
     this.existed = existed;
     this.writable = region.writable;
     this.#guards = plan.guard === true;
-    this.#host = { address: region.address, byteLength: region.byteLength, writable: region.writable, what: "mapping", path };
+    this.#host = { address: region.address, byteLength: region.byteLength, writable: region.writable, what: "mapping", path, keeper: this };
     this.#unlink = path !== undefined && plan.autoUnlink === true ? doom(path, file.fd, this) : undefined;
   }
 
@@ -359,6 +359,7 @@ export class Mapping implements Disposable {
     if (hint === "dontneed" && (this.#file.fd < 0 || this.#plan.sharing === "private" || !this.writable)) {
       throw new MapError("EOPNOTSUPP", 'the hint "dontneed" would discard what private memory holds; use "pageout" or "cold"', { syscall: "madvise", path: this.path });
     }
+    if (hint === "populate-write" && !this.writable) throw readOnlyError("mapping", this.path);
     if (length === 0) return;
     const result = this.#hf.hf_advise(address, length, advice);
     const lacking = result === codes.UNSUPPORTED || result === -errno.EINVAL;
@@ -621,6 +622,19 @@ function checkAddress({ address }: MemoryPlan): void {
   if (address % pageSize() !== 0) throw outOfRange("address", `a multiple of the page size, ${pageSize()}`, address);
 }
 
+/**
+ * Reads in the pages of private memory, if the plan says so. MAP_POPULATE would write to them, that is, copy them all; with
+ * `nonBlocking` it does nothing (mmap(2)).
+ */
+function populated(region: Region, plan: MemoryPlan, flags: number): Region {
+  if (!plan.populate || plan.nonBlocking || (flags & mapFlags.PRIVATE) === 0 || (flags & mapFlags.ANONYMOUS) !== 0) return region;
+  const start = region.pageAddress(0);
+  const result = native().hf_advise(start, region.address + region.byteLength - start, advices["populate-read"]);
+  if (result === 0) return region;
+  region.release();
+  throw nativeError(result === -errno.EINVAL ? -errno.EOPNOTSUPP : result, "madvise", region.path, 'with option "populate" of private pages');
+}
+
 /** Keeps the pages in memory if the plan says so. */
 function locked(region: Region, plan: MemoryPlan): Region {
   if (!plan.lockPages) return region;
@@ -633,7 +647,7 @@ function locked(region: Region, plan: MemoryPlan): Region {
 function mapFile(fd: number, byteLength: number, plan: FilePlan, path: string): Region {
   const { offset, mode, address } = plan;
   // Mode "r" maps private pages: a view that is written to changes this process's copy instead of ending it by a signal.
-  const flags = mode === "r" ? planFlags({ ...plan, sharing: "private" }) : planFlags(plan);
+  const flags = planFlags(mode === "r" ? { ...plan, sharing: "private" } : plan);
   const region = new Region({
     fd,
     offset,
@@ -647,7 +661,7 @@ function mapFile(fd: number, byteLength: number, plan: FilePlan, path: string): 
     refusal: mapRefusal(plan, path),
   });
   plan.debug?.("map", { path, offset, byteLength, address: region.address });
-  return locked(region, plan);
+  return locked(populated(region, plan, flags), plan);
 }
 
 function mapMemory(byteLength: number, plan: MemoryPlan): Region {

@@ -98,7 +98,8 @@ export class Region {
    */
   buffer(offset: number, length: number): { buffer: ArrayBuffer; byteOffset: number } {
     if (this.byteLength <= WHOLE_BYTES) {
-      this.#whole ??= this.#wrap(this.address, this.byteLength);
+      // A buffer that a program transferred to another thread is lost for new views.
+      if (this.#whole === undefined || this.#whole.detached) this.#whole = this.#wrap(this.address, this.byteLength);
       return { buffer: this.#whole, byteOffset: offset };
     }
     const start = this.pageAddress(offset);

@@ -183,7 +183,7 @@ export function planFlags(plan: MemoryPlan): number {
   let flags = 0;
   if (plan.sharing === "private") flags |= mapFlags.PRIVATE;
   if (plan.sharing === "shared-validate") flags |= mapFlags.SHARED_VALIDATE;
-  if (plan.populate) flags |= mapFlags.POPULATE;
+  if (plan.populate && plan.sharing !== "private") flags |= mapFlags.POPULATE;
   if (plan.nonBlocking) flags |= mapFlags.NONBLOCK;
   if (!plan.reserve) flags |= mapFlags.NORESERVE;
   if (plan.hugePages !== false) flags |= plan.hugePages === "1G" ? mapFlags.HUGE_1G : mapFlags.HUGE_2M;
