@@ -5,7 +5,7 @@ import path from "node:path";
 import process from "node:process";
 import { createInterface } from "node:readline";
 import { root, toolsDir } from "../scripts/project.ts";
-import { backlog, payload, type Runtime, type Subject, type Workload } from "./workloads.ts";
+import { backlog, payload, type Runtime, runtimeOf, type Subject, type Workload } from "./workloads.ts";
 
 /** No answer for so long means that something hangs. */
 const TIMEOUT_MS = 300_000;
@@ -34,10 +34,10 @@ export function executableOf(runtime: Runtime): string {
   return executable;
 }
 
-function commandOf(program: string, workload: Workload, subject: Subject, folder: string): [exe: string, args: string[]] {
+function commandOf(program: string, workload: Workload, subject: Subject, folder: string, file: string): [exe: string, args: string[]] {
   if (subject === "c" || subject === "c-call") {
     const name = subject === "c" ? workload.name : `${workload.name}-call`;
-    return [program, [name, folder, Buffer.from(payload).toString("hex"), String(backlog)]];
+    return [program, [name, folder, Buffer.from(payload).toString("hex"), String(backlog), file]];
   }
   const script = path.join(import.meta.dirname, "subject.ts");
   const options = {
@@ -45,7 +45,8 @@ function commandOf(program: string, workload: Workload, subject: Subject, folder
     bun: ["run"],
     deno: ["run", "--allow-all", "--no-check"],
   };
-  return [executableOf(subject), [...options[subject], script, workload.name, folder]];
+  const { runtime, way } = runtimeOf(subject);
+  return [executableOf(runtime), [...options[runtime], script, workload.name, folder, way, file]];
 }
 
 /** One subject at one workload. It waits, asleep, while the others have their turn. */
@@ -56,13 +57,13 @@ export class Child {
   readonly #what: string;
   readonly #ended: Promise<string>;
 
-  /** Starts the process, with an empty folder of its own inside `folder`. `program` is the compiled C program. */
-  constructor(program: string, workload: Workload, subject: Subject, folder: string) {
+  /** Starts the process, with an empty folder of its own inside `folder`. `program` is the compiled C program, `file` the large file or "". */
+  constructor(program: string, workload: Workload, subject: Subject, folder: string, file: string) {
     const own = path.join(folder, `${workload.name}-${subject}`);
     mkdirSync(own);
     this.subject = subject;
     this.#what = `${workload.name} in ${subject}`;
-    const [exe, args] = commandOf(program, workload, subject, own);
+    const [exe, args] = commandOf(program, workload, subject, own, file);
     const child = spawn(exe, args, { cwd: root, env, stdio: ["pipe", "pipe", "inherit"] });
     children.add(child);
     this.#child = child;

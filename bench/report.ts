@@ -4,7 +4,7 @@ import { readFileSync, realpathSync } from "node:fs";
 import os from "node:os";
 import Table from "cli-table3";
 import { executableOf } from "./child.ts";
-import { runtimes, type Subject, subjectTitles, workloads } from "./workloads.ts";
+import { type Goal, runtimes, type Subject, subjectTitles, workloads } from "./workloads.ts";
 
 /** Where the figures come from. */
 export interface Machine {
@@ -98,20 +98,35 @@ export function format({ date, smoke, machine, results }: Report): string {
     `Node ${versions.node}, Bun ${versions.bun}, Deno ${versions.deno}; C by ${versions.c}`,
   ];
   const table = new Table({
-    head: ["ns per operation", "", "min", "median", "max", "min / C"],
-    colAligns: ["left", "left", "right", "right", "right", "right"],
+    head: ["ns per operation", "", "min", "median", "max", "min / C", "goal"],
+    colAligns: ["left", "left", "right", "right", "right", "right", "left"],
     // Without colours: the text is the same in a terminal and in a file.
     style: { head: [], border: [], compact: true },
   });
   let last = "";
   for (const { workload, subject, min, median, max, ratio } of results) {
-    const title = workloads.find(({ name }) => name === workload)?.title ?? workload;
-    table.push([workload === last ? "" : title, subjectTitles[subject], number(min), number(median), number(max), number(ratio)]);
+    const definition = workloads.find(({ name }) => name === workload);
+    const goal = definition?.goals?.[subject];
+    table.push([
+      workload === last ? "" : (definition?.title ?? workload),
+      subjectTitles[subject],
+      number(min),
+      number(median),
+      number(max),
+      number(ratio),
+      goal === undefined ? "" : verdict(goal, min, ratio, smoke),
+    ]);
     last = workload;
   }
   const rounds = results[0]?.rounds.length ?? 0;
   const note = smoke ? "Smoke sizes: the figures mean nothing." : `${rounds} rounds, each through all subjects of a line in turn.`;
   return [...facts, table.toString(), note].join("\n");
+}
+
+/** A goal, and whether the fastest round reached it. */
+function verdict(goal: Goal, min: number, ratio: number, smoke: boolean): string {
+  const [text, met] = "ns" in goal ? [`≤ ${goal.ns}`, min <= goal.ns] : [`≤ ${goal.ratio} C`, ratio <= goal.ratio];
+  return smoke ? text : `${text}: ${met ? "met" : "missed"}`;
 }
 
 /** Three digits that say something. */

@@ -1,9 +1,9 @@
 /**
- * The benchmarks: counters, atomics and the queue in Node, Bun and Deno beside the same work in C. Every subject is a process of
+ * The benchmarks: counters, atomics, mappings and the queue in Node, Bun and Deno beside the same work in C. Every subject is a process of
  * its own at every workload, and every round goes through all subjects in turn, so that what else the machine does hits them
  * alike. `npm run bench -- --help` says how to call it; README.md says what it measures.
  */
-import { mkdtempSync, realpathSync, rmSync, writeFileSync } from "node:fs";
+import { closeSync, mkdtempSync, openSync, realpathSync, rmSync, statfsSync, writeFileSync, writeSync } from "node:fs";
 import os from "node:os";
 import path from "node:path";
 import process from "node:process";
@@ -11,7 +11,7 @@ import { parseArgs } from "node:util";
 import { buildBench } from "../scripts/build.ts";
 import { Child, killChildren } from "./child.ts";
 import { describeMachine, format, type Report, type Result, summarize } from "./report.ts";
-import { type Workload, workloads } from "./workloads.ts";
+import { operationsOf, type Workload, wordBytes, workloads } from "./workloads.ts";
 
 const help = `Usage: npm run bench -- [options]
 
@@ -70,23 +70,47 @@ function parse() {
   }
 }
 
+/** Makes a file whose 64-bit word i has the value i, every page of it written. */
+function writeWords(file: string, bytes: number): void {
+  const part = new BigUint64Array(Math.min(bytes, 1 << 22) / 8);
+  const fd = openSync(file, "wx", 0o600);
+  try {
+    for (let offset = 0; offset < bytes; offset += part.byteLength) {
+      for (let i = 0; i < part.length; i++) part[i] = BigInt(offset / 8 + i);
+      writeSync(fd, part, 0, part.byteLength, offset);
+    }
+  } finally {
+    closeSync(fd);
+  }
+}
+
+/** Why a workload cannot be measured there; undefined if it can. */
+function obstacle(workload: Workload, folder: string, smoke: boolean): string | undefined {
+  if (workload.words !== true) return undefined;
+  const { bavail, bsize } = statfsSync(folder);
+  const wanted = 2 * wordBytes(smoke); // half of it for all others who write there
+  return bavail * bsize >= wanted ? undefined : `${workload.name} is left out: '${folder}' has less than ${wanted / 2 ** 20} MiB free`;
+}
+
 /** Measures one workload in all its subjects. */
 async function measure(workload: Workload, program: string, folder: string, rounds: number, smoke: boolean): Promise<Result[]> {
-  const operations = smoke ? workload.smokeOperations : workload.operations;
+  const file = workload.words === true ? path.join(folder, "words") : "";
+  if (file !== "") writeWords(file, wordBytes(smoke));
   const children: Child[] = [];
   for (const subject of workload.subjects) {
-    const child = new Child(program, workload, subject, folder);
+    const child = new Child(program, workload, subject, folder, file);
     await child.ready();
-    for (let i = 0; i < WARM_UP_ROUNDS; i++) await child.round(operations);
+    for (let i = 0; i < WARM_UP_ROUNDS; i++) await child.round(operationsOf(workload, subject, smoke));
     children.push(child);
   }
   const times = new Map(children.map(({ subject }) => [subject, [] as number[]]));
   for (let i = 0; i < rounds; i++) {
-    for (const child of children) times.get(child.subject)?.push(await child.round(operations));
+    for (const child of children) times.get(child.subject)?.push(await child.round(operationsOf(workload, child.subject, smoke)));
   }
   for (const child of children) await child.close();
+  if (file !== "") rmSync(file);
   const c = times.get("c") ?? [];
-  return [...times].map(([subject, figures]) => summarize(workload.name, subject, operations, figures, c));
+  return [...times].map(([subject, figures]) => summarize(workload.name, subject, operationsOf(workload, subject, smoke), figures, c));
 }
 
 async function run({ rounds, workloads, json, dir, smoke }: Options): Promise<void> {
@@ -101,6 +125,11 @@ async function run({ rounds, workloads, json, dir, smoke }: Options): Promise<vo
     const machine = describeMachine(folder, compiler);
     const results: Result[] = [];
     for (const workload of workloads) {
+      const reason = obstacle(workload, folder, smoke);
+      if (reason !== undefined) {
+        console.error(`bench: ${reason}`);
+        continue;
+      }
       if (process.stderr.isTTY) process.stderr.write(`${workload.title} ...\n`);
       results.push(...(await measure(workload, program, folder, rounds, smoke)));
     }

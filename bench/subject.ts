@@ -1,16 +1,17 @@
 /**
  * One runtime's side of the benchmarks, a process of its own for each workload:
  *
- *     subject.ts WORKLOAD FOLDER
+ *     subject.ts WORKLOAD FOLDER WAY FILE
  *
- * Prints `ready`; then each line on stdin is a number of operations to do, answered by the nanoseconds that they took. Ends at
+ * WAY is "holdfast", or what it is compared with; FILE is the large file, if the workload has one. Prints `ready`; then each line on stdin is a number of operations to do, answered by the nanoseconds that they took. Ends at
  * the end of stdin. Every result is checked; a wrong one ends the process with an error.
  */
 import path from "node:path";
 import process from "node:process";
 import { createInterface } from "node:readline";
 import { Counters, Mapping, Queue } from "../mod.ts";
-import { backlog, loadedValue, payload } from "./workloads.ts";
+import { preadInto, pwrite, randomRead, randomWrite } from "./mapped.ts";
+import { backlog, loadedValue, payload, type Way } from "./workloads.ts";
 
 /** Does `count` operations; returns the milliseconds that they took. */
 type Run = (count: number) => number;
@@ -118,7 +119,7 @@ function oneSide(folder: string, timed: "push" | "pop"): Run {
   };
 }
 
-function open(workload: string, folder: string): Run {
+function open(workload: string, folder: string, way: Way, file: string): Run {
   switch (workload) {
     case "counter-add":
       return counterAdd(folder);
@@ -130,13 +131,25 @@ function open(workload: string, folder: string): Run {
       return oneSide(folder, "push");
     case "queue-pop":
       return oneSide(folder, "pop");
+    case "pread-into-64":
+      return preadInto(folder, way, 64);
+    case "pwrite-64":
+      return pwrite(folder, way, 64);
+    case "pread-into-64k":
+      return preadInto(folder, way, 65536);
+    case "pwrite-64k":
+      return pwrite(folder, way, 65536);
+    case "random-read-8":
+      return randomRead(file, way);
+    case "random-write-8":
+      return randomWrite(file, way);
     default:
       throw new Error(`there is no workload '${workload}'`);
   }
 }
 
-const [workload = "", folder = ""] = process.argv.slice(2);
-const run = open(workload, folder);
+const [workload = "", folder = "", way = "", file = ""] = process.argv.slice(2);
+const run = open(workload, folder, way as Way, file);
 console.log("ready");
 for await (const line of createInterface({ input: process.stdin })) {
   console.log(Math.round(run(Number(line)) * 1e6));

@@ -3,8 +3,15 @@
 export const runtimes = ["node", "bun", "deno"] as const;
 export type Runtime = (typeof runtimes)[number];
 
-/** Who does the work. "c-call" is C that calls the function of the library which the runtimes call. */
-export type Subject = "c" | "c-call" | Runtime;
+/** How a runtime does the work. Without a word it is holdfast's own call; the others are for comparison. */
+export type Way = "holdfast" | "view" | "doubles" | "fs" | "mmap";
+
+/**
+ * Who does the work. "c-call" is C that calls the function of the library which the runtimes call; "…-view" is a typed array over
+ * `mapping.view()`, of bytes or of BigInts; "…-doubles" a Float64Array over it, the halves of each word taken out of the double;
+ * "…-fs" is `node:fs`, "bun-mmap" as "bun-view" over `Bun.mmap`.
+ */
+export type Subject = "c" | "c-call" | Runtime | `${Runtime}-view` | `${Runtime}-doubles` | `${Runtime}-fs` | "bun-mmap";
 
 export const subjectTitles: Readonly<Record<Subject, string>> = {
   c: "C",
@@ -12,7 +19,26 @@ export const subjectTitles: Readonly<Record<Subject, string>> = {
   node: "Node",
   bun: "Bun",
   deno: "Deno",
+  "node-view": "Node, view()",
+  "bun-view": "Bun, view()",
+  "deno-view": "Deno, view()",
+  "node-doubles": "Node, view(), doubles",
+  "bun-doubles": "Bun, view(), doubles",
+  "deno-doubles": "Deno, view(), doubles",
+  "node-fs": "Node, node:fs",
+  "bun-fs": "Bun, node:fs",
+  "deno-fs": "Deno, node:fs",
+  "bun-mmap": "Bun, Bun.mmap",
 };
+
+/** The runtime and the way of a subject that is not C. */
+export function runtimeOf(subject: Exclude<Subject, "c" | "c-call">): { runtime: Runtime; way: Way } {
+  const [runtime, way = "holdfast"] = subject.split("-") as [Runtime, Way?];
+  return { runtime, way };
+}
+
+/** What a subject is meant to reach: nanoseconds of an operation, or a multiple of C's. */
+export type Goal = { readonly ns: number } | { readonly ratio: number };
 
 export interface Workload {
   /** As `--only` and the JSON name it. */
@@ -23,11 +49,39 @@ export interface Workload {
   /** The same with `--smoke`. */
   readonly smokeOperations: number;
   readonly subjects: readonly Subject[];
+  readonly goals?: Partial<Readonly<Record<Subject, Goal>>>;
+  /** How many times fewer operations the "…-fs" subjects get, which go through the kernel at each. Default 20. */
+  readonly slower?: number;
+  /** Whether all subjects work on one large file, of {@linkcode wordBytes}, whose word i has the value i. */
+  readonly words?: boolean;
+}
+
+/** Operations of a subject in one round. */
+export function operationsOf(workload: Workload, subject: Subject, smoke: boolean): number {
+  const operations = smoke ? workload.smokeOperations : workload.operations;
+  return subject.endsWith("-fs") ? Math.ceil(operations / (workload.slower ?? 20)) : operations;
+}
+
+function each(goal: Goal): Record<Runtime, Goal> {
+  return { node: goal, bun: goal, deno: goal };
+}
+
+/** A goal of atomic accesses and of plain ones. */
+function both(goal: Goal): NonNullable<Workload["goals"]> {
+  return { ...each(goal), "node-doubles": goal, "bun-doubles": goal, "deno-doubles": goal };
 }
 
 const atomic = { operations: 5_000_000, smokeOperations: 2_000, subjects: ["c", "c-call", ...runtimes] } as const;
 // The C program of the queue calls libholdfast anyhow: it is the protocol of lib/queue.ts written in C.
 const queue = { operations: 200_000, smokeOperations: 500, subjects: ["c", ...runtimes] } as const;
+const views = runtimes.map((runtime) => `${runtime}-view` as const);
+const doubles = runtimes.map((runtime) => `${runtime}-doubles` as const);
+const others: readonly Subject[] = [...runtimes.map((runtime) => `${runtime}-fs` as const), "bun-mmap"];
+const copySubjects: readonly Subject[] = ["c", "c-call", ...runtimes, ...views, ...others];
+const wordSubjects: readonly Subject[] = ["c", "c-call", ...runtimes, ...doubles, ...views, ...others];
+const small = { operations: 1_000_000, smokeOperations: 2_000, subjects: copySubjects, goals: { ...each({ ns: 60 }), bun: { ns: 30 } } } as const;
+const large = { operations: 20_000, smokeOperations: 100, subjects: copySubjects, goals: each({ ratio: 1.2 }) } as const;
+const random = { operations: 1_000_000, smokeOperations: 2_000, subjects: wordSubjects, words: true } as const;
 
 export const workloads: readonly Workload[] = [
   { name: "counter-add", title: "Counters.add", ...atomic },
@@ -35,6 +89,12 @@ export const workloads: readonly Workload[] = [
   { name: "queue-push-pop", title: "Queue.push then pop, 64 bytes", ...queue },
   { name: "queue-push", title: "Queue.push alone, 64 bytes", ...queue },
   { name: "queue-pop", title: "Queue.pop alone, 64 bytes", ...queue },
+  { name: "pread-into-64", title: "mapping.preadInto, 64 bytes", ...small },
+  { name: "pwrite-64", title: "mapping.pwrite, 64 bytes", ...small },
+  { name: "pread-into-64k", title: "mapping.preadInto, 64 KiB", ...large },
+  { name: "pwrite-64k", title: "mapping.pwrite, 64 KiB", ...large },
+  { name: "random-read-8", title: "atomics.load, anywhere in 1 GiB", ...random, goals: both({ ns: 40 }) },
+  { name: "random-write-8", title: "atomics.store, anywhere in 1 GiB", ...random, slower: 400, goals: both({ ns: 25 }) },
 ];
 
 /** The message of the queue. Its first four bytes are replaced by a number that counts up (u32, little-endian). */
@@ -48,3 +108,18 @@ export const backlog = 5_000;
 
 /** Value of the cell that "atomic-load" reads. */
 export const loadedValue = 123_456_789;
+
+/** Bytes of the file that the random accesses go to; a power of two. */
+export function wordBytes(smoke: boolean): number {
+  return smoke ? 1 << 20 : 1 << 30;
+}
+
+/** How many places of the file the copies go to, one behind the other: few enough for the processor's caches. */
+export function slotsOf(bytes: number): number {
+  return bytes > 4096 ? 4 : 1024;
+}
+
+/** What byte `offset` of the file of the copies holds at first. */
+export function byteAt(offset: number): number {
+  return (offset * 37 + (offset >> 6) * 11 + 5) & 0xff;
+}

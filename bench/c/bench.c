@@ -1,9 +1,9 @@
 /*
  * bench.c - the C side of the benchmarks: the workloads of ../workloads.ts on the same kind of memory, a mapped file.
  *
- *   holdfast-bench WORKLOAD FOLDER PAYLOAD BACKLOG
+ *   holdfast-bench WORKLOAD FOLDER PAYLOAD BACKLOG FILE
  *
- * PAYLOAD is in hexadecimal. Prints `ready`; then each line on stdin is a number of operations to do, answered by the
+ * PAYLOAD is in hexadecimal; FILE is the large file, if the workload has one. Prints `ready`; then each line on stdin is a number of operations to do, answered by the
  * nanoseconds that they took. Ends at the end of stdin. Every result is checked; a wrong one ends the program with code 1.
  */
 #include "../../csrc/holdfast.h"
@@ -45,7 +45,7 @@ static unsigned char *map_file(const char *folder, size_t bytes) {
   int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
   NEED(fd >= 0);
   NEED(hf_reserve(fd, 0, (double)bytes) == 0);
-  double address = hf_map(fd, 0, (double)bytes, HF_MAP_WRITE);
+  double address = hf_map(fd, 0, (double)bytes, HF_MAP_WRITE, 0);
   NEED(address > 0);
   NEED(close(fd) == 0);
   return (unsigned char *)(uintptr_t)address;
@@ -318,6 +318,166 @@ static uint64_t run_pop(uint64_t count) {
   return popping;
 }
 
+/* ---- copies: from and to the slots of a file, one behind the other ---------------------------------------------------- */
+
+enum { SMALL_BYTES = 64, SMALL_SLOTS = 1024, LARGE_BYTES = 65536, LARGE_SLOTS = 4 };
+
+static unsigned char *slots_start;
+static _Alignas(64) unsigned char buffer[LARGE_BYTES];
+static uint64_t copy_round;
+
+static unsigned char byte_at(size_t offset) { return (unsigned char)(offset * 37 + (offset >> 6) * 11 + 5); }
+
+static void open_slots(const char *folder, size_t bytes) {
+  slots_start = map_file(folder, bytes);
+  for (size_t i = 0; i < bytes; i++) slots_start[i] = byte_at(i);
+  for (size_t i = 0; i < sizeof buffer; i++) buffer[i] = byte_at(i + 1);
+}
+
+static void open_small(const char *folder) { open_slots(folder, (size_t)SMALL_BYTES * SMALL_SLOTS); }
+static void open_large(const char *folder) { open_slots(folder, (size_t)LARGE_BYTES * LARGE_SLOTS); }
+
+/* Keeps the compiler from leaving out copies whose bytes it need not look at. */
+static inline void used(void *memory) { __asm__ volatile("" : : "r"(memory) : "memory"); }
+
+static inline uint64_t run_read(uint64_t count, size_t bytes, size_t slots, bool call) {
+  uint64_t sum = 0, expected = 0;
+  double from = address_of(slots_start), to = address_of(buffer);
+  uint64_t start = now_ns();
+  for (uint64_t i = 0; i < count; i++) {
+    size_t offset = (i & (slots - 1)) * bytes;
+    if (call) NEED(hf_copy(to, from + (double)offset, (double)bytes) == 0);
+    else memcpy(buffer, slots_start + offset, bytes);
+    used(buffer);
+    sum += buffer[0];
+  }
+  uint64_t end = now_ns();
+  for (uint64_t i = 0; i < count; i++) expected += byte_at((i & (slots - 1)) * bytes);
+  NEED(sum == expected && memcmp(buffer, slots_start + ((count - 1) & (slots - 1)) * bytes, bytes) == 0);
+  return end - start;
+}
+
+static inline uint64_t run_write(uint64_t count, size_t bytes, size_t slots, bool call) {
+  double to = address_of(slots_start), from = address_of(buffer);
+  uint64_t round = ++copy_round;
+  uint64_t start = now_ns();
+  for (uint64_t i = 0; i < count; i++) {
+    size_t offset = (i & (slots - 1)) * bytes;
+    buffer[0] = (unsigned char)(i + round);
+    if (call) NEED(hf_copy(to + (double)offset, from, (double)bytes) == 0);
+    else memcpy(slots_start + offset, buffer, bytes);
+    used(slots_start);
+  }
+  uint64_t end = now_ns();
+  for (uint64_t i = count < slots ? 0 : count - slots; i < count; i++) {
+    buffer[0] = (unsigned char)(i + round);
+    NEED(memcmp(buffer, slots_start + (i & (slots - 1)) * bytes, bytes) == 0);
+  }
+  return end - start;
+}
+
+static uint64_t run_read_small(uint64_t count) { return run_read(count, SMALL_BYTES, SMALL_SLOTS, false); }
+static uint64_t run_read_small_call(uint64_t count) { return run_read(count, SMALL_BYTES, SMALL_SLOTS, true); }
+static uint64_t run_write_small(uint64_t count) { return run_write(count, SMALL_BYTES, SMALL_SLOTS, false); }
+static uint64_t run_write_small_call(uint64_t count) { return run_write(count, SMALL_BYTES, SMALL_SLOTS, true); }
+static uint64_t run_read_large(uint64_t count) { return run_read(count, LARGE_BYTES, LARGE_SLOTS, false); }
+static uint64_t run_read_large_call(uint64_t count) { return run_read(count, LARGE_BYTES, LARGE_SLOTS, true); }
+static uint64_t run_write_large(uint64_t count) { return run_write(count, LARGE_BYTES, LARGE_SLOTS, false); }
+static uint64_t run_write_large_call(uint64_t count) { return run_write(count, LARGE_BYTES, LARGE_SLOTS, true); }
+
+/* ---- random accesses: 64-bit words of FILE, whose word i holds i ------------------------------------------------------- */
+
+enum { ADVICE_POPULATE_READ = 9, ADVICE_POPULATE_WRITE = 10 };
+
+static const char *words_file;
+static int64_t *file_words;
+static uint32_t word_mask, random_state = UINT32_C(2463534242), word_round;
+
+static void open_words(double advice) {
+  int fd = open(words_file, O_RDWR | O_CLOEXEC);
+  NEED(fd >= 0);
+  off_t bytes = lseek(fd, 0, SEEK_END);
+  NEED(bytes >= 8 && (bytes & (bytes - 1)) == 0 && bytes / 8 <= INT32_MAX);
+  double address = hf_map(fd, 0, (double)bytes, HF_MAP_WRITE, 0);
+  NEED(address > 0);
+  NEED(hf_advise(address, (double)bytes, advice) == 0);
+  NEED(close(fd) == 0);
+  file_words = (int64_t *)(uintptr_t)address;
+  word_mask = (uint32_t)(bytes / 8 - 1);
+}
+
+static void open_read_words(const char *folder) {
+  (void)folder;
+  open_words(ADVICE_POPULATE_READ);
+}
+
+static void open_written_words(const char *folder) {
+  (void)folder;
+  open_words(ADVICE_POPULATE_WRITE);
+}
+
+/* Marsaglia's xorshift. */
+static inline uint32_t next_random(uint32_t x) {
+  x ^= x << 13;
+  x ^= x >> 17;
+  x ^= x << 5;
+  return x;
+}
+
+static uint64_t run_random_read(uint64_t count) {
+  uint64_t sum = 0, expected = 0;
+  uint32_t x = random_state;
+  uint64_t start = now_ns();
+  for (uint64_t i = 0; i < count; i++) {
+    x = next_random(x);
+    expected += x & word_mask;
+    sum += (uint64_t)__atomic_load_n(&file_words[x & word_mask], __ATOMIC_SEQ_CST);
+  }
+  uint64_t end = now_ns();
+  NEED(sum == expected);
+  random_state = x;
+  return end - start;
+}
+
+static uint64_t run_random_read_call(uint64_t count) {
+  double sum = 0, expected = 0, first = address_of(file_words);
+  uint32_t x = random_state;
+  uint64_t start = now_ns();
+  for (uint64_t i = 0; i < count; i++) {
+    x = next_random(x);
+    expected += x & word_mask;
+    sum += hf_load64(first + 8.0 * (x & word_mask), 0);
+  }
+  uint64_t end = now_ns();
+  NEED(sum == expected);
+  random_state = x;
+  return end - start;
+}
+
+static inline uint64_t random_write(uint64_t count, bool call) {
+  double first = address_of(file_words);
+  uint32_t x = random_state;
+  word_round++;
+  uint64_t start = now_ns();
+  for (uint64_t i = 0; i < count; i++) {
+    x = next_random(x);
+    uint32_t word = x & word_mask;
+    if (call) NEED(hf_store64(first + 8.0 * word, (double)(word + word_round)) >= 0);
+    else __atomic_store_n(&file_words[word], (int64_t)word + word_round, __ATOMIC_SEQ_CST);
+  }
+  uint64_t end = now_ns();
+  uint32_t again = random_state;
+  for (uint64_t i = 0; i < count && i < 1000; i++) {
+    again = next_random(again);
+    NEED(file_words[again & word_mask] == (int64_t)(again & word_mask) + word_round);
+  }
+  random_state = x;
+  return end - start;
+}
+
+static uint64_t run_random_write(uint64_t count) { return random_write(count, false); }
+static uint64_t run_random_write_call(uint64_t count) { return random_write(count, true); }
+
 /* ---- main ---------------------------------------------------------------------------------------------------------- */
 
 static const struct workload {
@@ -329,11 +489,23 @@ static const struct workload {
     {"atomic-load", open_loaded_cell, run_load},  {"atomic-load-call", open_loaded_cell, run_load_call},
     {"queue-push-pop", open_queue, run_pair},     {"queue-push", open_queue, run_push},
     {"queue-pop", open_queue, run_pop},
+    {"pread-into-64", open_small, run_read_small},
+    {"pread-into-64-call", open_small, run_read_small_call},
+    {"pwrite-64", open_small, run_write_small},
+    {"pwrite-64-call", open_small, run_write_small_call},
+    {"pread-into-64k", open_large, run_read_large},
+    {"pread-into-64k-call", open_large, run_read_large_call},
+    {"pwrite-64k", open_large, run_write_large},
+    {"pwrite-64k-call", open_large, run_write_large_call},
+    {"random-read-8", open_read_words, run_random_read},
+    {"random-read-8-call", open_read_words, run_random_read_call},
+    {"random-write-8", open_written_words, run_random_write},
+    {"random-write-8-call", open_written_words, run_random_write_call},
 };
 
 int main(int argc, char **argv) {
-  if (argc != 5) {
-    (void)fprintf(stderr, "usage: %s WORKLOAD FOLDER PAYLOAD BACKLOG\n", argv[0]);
+  if (argc != 6) {
+    (void)fprintf(stderr, "usage: %s WORKLOAD FOLDER PAYLOAD BACKLOG FILE\n", argv[0]);
     return 2;
   }
   workload_name = argv[1];
@@ -346,6 +518,7 @@ int main(int argc, char **argv) {
   read_payload(argv[3]);
   backlog = (uint32_t)strtoul(argv[4], NULL, 10);
   NEED(backlog > 0);
+  words_file = argv[5];
   workload->open(argv[2]);
   NEED(puts("ready") >= 0 && fflush(stdout) == 0);
 
