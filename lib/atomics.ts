@@ -203,7 +203,7 @@ export class Int64Atomics {
     if (this.loadBigInt(offset) !== wanted) return "not-equal";
     const end = timeoutMs === undefined ? Infinity : performance.now() + timeoutMs;
     while (performance.now() < end) {
-      await new Promise((resolve) => setTimeout(resolve, Math.min(1, end - performance.now())));
+      await new Promise((resolve) => setTimeout(resolve, Math.max(0, Math.min(1, end - performance.now()))));
       signal?.throwIfAborted();
       if (this.loadBigInt(offset) !== wanted) return "ok";
     }

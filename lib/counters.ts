@@ -352,8 +352,7 @@ export class Counters implements Disposable {
     const { fd } = this.#file;
     const count = this.#count + added.length;
     if (count > MAX_COUNT) throw rangeError(`${count} counters are more than the ${MAX_COUNT} that a file can have`);
-    const size = fileSystem(this.path, () => fs.fstatSync(fd)).size;
-    reserve(fd, size, fileBytes(count), this.path);
+    reserve(fd, fileBytes(count), this.path);
     // Written whole: a process that died while adding may have left something behind the count.
     added.forEach((name, i) => writeFully(fd, encodeEntry(name), valueOffset(this.#count + i), this.path));
     // The publication: whoever reads this count finds the entries above. Pairs with the load in #refresh().

@@ -10,6 +10,7 @@ import { basename, dirname, join } from "node:path";
 import { check, errno, fromFileSystem, MapError, systemError } from "./errors.ts";
 import { codes } from "./native/symbols.ts";
 import { native } from "./native/native.ts";
+import { takeLock, unlock } from "./range_lock.ts";
 
 /** Runs a `node:fs` call about `path`; its errors become {@linkcode MapError}. */
 export function fileSystem<T>(path: string, call: () => T): T {
@@ -84,12 +85,26 @@ export function openRegular(path: string, mode: "r" | "rw", flags = 0, permissio
 
 const ZEROS = new Uint8Array(1 << 16);
 
+/** A byte behind every file's end whose lock is the right to change the file's length. */
+const GROWTH_OFFSET: number = 2 ** 52 - 1;
+
 /**
- * Makes the file `byteLength` bytes long with all of its storage reserved, so that no later store through a mapping can find
- * the disk full. On failure the file is as long as before.
+ * Makes the file at least `byteLength` bytes long with all of its storage reserved, so that no later store through a mapping can
+ * find the disk full. On failure the file is as long as before: processes that grow it at once take turns, so that none cuts off what
+ * another has added.
  */
-export function reserve(fd: number, from: number, byteLength: number, path: string): void {
-  if (byteLength <= from) return;
+export function reserve(fd: number, byteLength: number, path: string): void {
+  const turn = { fd, offset: GROWTH_OFFSET, length: 1, shared: false, path };
+  takeLock(turn);
+  try {
+    const from = fileSystem(path, () => fs.fstatSync(fd)).size;
+    if (byteLength > from) extend(fd, from, byteLength, path);
+  } finally {
+    unlock(turn);
+  }
+}
+
+function extend(fd: number, from: number, byteLength: number, path: string): void {
   checkRoom(byteLength - from, path);
   try {
     const result = native().hf_reserve(fd, from, byteLength - from);
@@ -175,7 +190,7 @@ export function createWhole(
   const temporary = temporaryName(path);
   const { fd } = openRegular(temporary, "rw", fs.constants.O_CREAT | fs.constants.O_EXCL, permissions, path);
   try {
-    reserve(fd, 0, byteLength, path);
+    reserve(fd, byteLength, path);
     fill(fd);
     fileSystem(path, () => fs.fsyncSync(fd));
     try {

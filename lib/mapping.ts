@@ -22,7 +22,7 @@ import {
   planGranularity,
 } from "./mapping/options.ts";
 import { doom } from "./mapping/unlink.ts";
-import { copyIn, copyOut } from "./native/copy.ts";
+import { byteLengthOf, copyIn, copyOut } from "./native/copy.ts";
 import { native, pageSize } from "./native/native.ts";
 import { advices, codes, mapFlags, type NativeFunctions } from "./native/symbols.ts";
 import { type LockRange, takeLock, tryLock, unlock } from "./range_lock.ts";
@@ -202,7 +202,7 @@ export class Mapping implements Disposable {
     } catch (error) {
       throw rangeError(`an array of ${length} bytes is more than this runtime can make (${error}); read in parts, or take a view`);
     }
-    this.#copyOut(target, offset);
+    this.#copyOut(target, length, offset);
     return target;
   }
 
@@ -210,9 +210,10 @@ export class Mapping implements Disposable {
   preadInto(target: Uint8Array, offset: number): number {
     const region = this.#open();
     if (!(target instanceof Uint8Array)) throw invalidType("target", "a Uint8Array", target);
-    checkRange(offset, target.byteLength, region.byteLength);
-    this.#copyOut(target, offset);
-    return target.byteLength;
+    const length = byteLengthOf(target);
+    checkRange(offset, length, region.byteLength);
+    this.#copyOut(target, length, offset);
+    return length;
   }
 
   /**
@@ -222,20 +223,22 @@ export class Mapping implements Disposable {
   pwrite(offset: number, data: WriteData): number {
     const region = this.#writableRegion();
     if (data instanceof Uint8Array) {
-      checkRange(offset, data.byteLength, region.byteLength);
-      if (this.#guards) this.#guarded(offset, data.byteLength, false, () => this.#copyIn(offset, data));
-      else this.#copyIn(offset, data);
-      return data.byteLength;
+      const length = byteLengthOf(data);
+      checkRange(offset, length, region.byteLength);
+      if (this.#guards) this.#guarded(offset, length, false, () => this.#copyIn(offset, data, length));
+      else this.#copyIn(offset, data, length);
+      return length;
     }
     const parts = Array.isArray(data) ? data.map((part, i) => checkBytes(`data[${i}]`, part)) : [checkBytes("data", data)];
-    const length = parts.reduce((sum, part) => sum + part.byteLength, 0);
+    const sizes = parts.map(byteLengthOf);
+    const length = sizes.reduce((sum, size) => sum + size, 0);
     checkRange(offset, length, region.byteLength);
     this.#guarded(offset, length, false, () => {
       let at = offset;
-      for (const part of parts) {
-        this.#copyIn(at, part);
-        at += part.byteLength;
-      }
+      parts.forEach((part, i) => {
+        this.#copyIn(at, part, sizes[i] as number);
+        at += sizes[i] as number;
+      });
     });
     return length;
   }
@@ -306,8 +309,8 @@ export class Mapping implements Disposable {
    * file (in mode "r": to a private copy). It keeps the pages mapped for as long as it is reachable, also after `close()`. Where the
    * file was cut short by another process it reads zeros, and the next call says `ERR_FAULT`.
    *
-   * `RangeError` for more bytes than an ArrayBuffer of the runtime can have (4 GiB in Bun). Do not transfer its buffer to another
-   * thread: the pages stay mapped for the buffer that it was, not for the one that it becomes.
+   * `RangeError` for more bytes than an ArrayBuffer of the runtime can have (4 GiB in Bun). Do not transfer its buffer
+   * (`postMessage`, `structuredClone`, `transfer()`): the pages stay mapped for the buffer that it was, not for the one that it becomes.
    */
   view(offset: number = 0, length?: number): Uint8Array<ArrayBuffer> {
     const bytes = this.#checkView(offset, length);
@@ -446,7 +449,8 @@ export class Mapping implements Disposable {
   }
 
   /**
-   * Closes and unmaps the file's pages at once: every view is detached, that is, empty. A view whose buffer was transferred, or that is
+   * Closes and unmaps the file's pages at once: every view is detached, that is, empty (those made before a `resize` or `refresh` stay as
+   * after `close`). A view whose buffer was transferred, or that is
    * in use by an asynchronous operation of the runtime, reads zeros from then on. What such an operation makes of an input that goes away
    * is the runtime's: Node's `zlib` throws an exception that nobody can catch but `process.on("uncaughtException")`.
    */
@@ -517,14 +521,14 @@ export class Mapping implements Disposable {
     return [start, last];
   }
 
-  #copyOut(target: Uint8Array, offset: number): void {
-    if (this.#guards) {
-      this.#guarded(offset, target.byteLength, true, () => this.#fault(copyOut(this.#region.address + offset, target), "pread"));
-    } else this.#fault(copyOut(this.#region.address + offset, target), "pread");
+  #copyOut(target: Uint8Array, length: number, offset: number): void {
+    const address = this.#region.address + offset;
+    if (this.#guards) this.#guarded(offset, length, true, () => this.#fault(copyOut(address, target, length), "pread"));
+    else this.#fault(copyOut(address, target, length), "pread");
   }
 
-  #copyIn(offset: number, data: Uint8Array): void {
-    this.#fault(copyIn(this.#region.address + offset, data), "pwrite");
+  #copyIn(offset: number, data: Uint8Array, length: number): void {
+    this.#fault(copyIn(this.#region.address + offset, data, length), "pwrite");
   }
 
   #fault(result: number, call: string): void {
@@ -583,7 +587,7 @@ export class Mapping implements Disposable {
     const size = fileSystem(path, () => fs.fstatSync(fd)).size;
     const end = (this.#plan.offset ?? 0) + wanted;
     if (wanted > this.#region.byteLength) {
-      if (end > size) reserve(fd, size, end, path);
+      if (end > size) reserve(fd, end, path);
       this.#replace(this.#mapAgain(wanted));
       return;
     }

@@ -4,6 +4,7 @@
  * @module
  */
 import * as fs from "node:fs";
+import { resolve } from "node:path";
 import { boolean, checkInteger, checkOptions, checkPath, integer, oneOf, type OptionCheck } from "./checks.ts";
 import { closedError, invalidType, MapError, outOfRange, rangeError, readOnlyError } from "./errors.ts";
 import { CONSUMER, MAX_SPARES, PRODUCER } from "./layout/queue.ts";
@@ -158,7 +159,9 @@ export class Queue<T = JsonValue> implements Disposable {
    * no sound queue, which is left as it is; `ENOSPC` if the first allocation does not fit, with nothing left behind.
    */
   static open<T = JsonValue>(path: string | URL, options?: QueueOptions<T>): Queue<T> {
-    const directory = checkPath("path", path);
+    const name = checkPath("path", path);
+    // Segments are opened by name later: a relative one would mean another place after process.chdir().
+    const directory = resolve(name);
     const given = checkOptions("Queue.open()", options, OPEN_OPTIONS);
     const { codec = defaultCodec, capacityBytes = DEFAULT_CAPACITY_BYTES, maxCapacityBytes, fixedSize = false } = given;
     const { mode = "rw", permissions = 0o600 } = given;
@@ -172,7 +175,13 @@ export class Queue<T = JsonValue> implements Disposable {
     const maxBytes = fixedSize ? capacityBytes : (maxCapacityBytes ?? 0);
     const shape = shapeOf(maxBytes === 0 ? capacityBytes : Math.min(capacityBytes, maxBytes), maxBytes);
     if (mode === "rw" && !fs.existsSync(directory)) createQueue(directory, shape, permissions);
-    return new Queue<T>(directory, new Control(directory, mode), codec);
+    const control = new Control(directory, mode);
+    try {
+      return new Queue<T>(name, control, codec);
+    } catch (error) {
+      control.close();
+      throw error;
+    }
   }
 
   /** Whether `close()` was called. */
@@ -285,7 +294,9 @@ export class Queue<T = JsonValue> implements Disposable {
       this.#consumer.settle(entry, keep);
     };
     try {
-      return new Lease(this.#reader.decoded(entry.sequence) as T, entry.attempts, settle);
+      const value = this.#reader.decoded(entry.sequence) as T;
+      this.#reader.inbox.shrink();
+      return new Lease(value, entry.attempts, settle);
     } catch (error) {
       if (!this.closed) settle(true);
       throw error;
@@ -362,7 +373,8 @@ export class Queue<T = JsonValue> implements Disposable {
       if (!(error instanceof MapError)) throw error;
       // The record may have been consumed and its segment used for others while it was read.
       const { cursor } = this.#reader.look();
-      if ((cursor[CONSUMER.sequence] as number) <= (cell[CONSUMER.sequence] as number)) throw error;
+      const ahead = (cursor[CONSUMER.position] as number) > (cell[CONSUMER.position] as number);
+      if (!ahead) throw error;
       cell.set(cursor);
       return true;
     }

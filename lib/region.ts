@@ -102,6 +102,7 @@ export class Region {
       if (this.#whole === undefined || this.#whole.detached) this.#whole = this.#wrap(this.address, this.byteLength);
       return { buffer: this.#whole, byteOffset: offset };
     }
+    if (length === 0) return { buffer: new ArrayBuffer(0), byteOffset: 0 };
     const start = this.pageAddress(offset);
     const byteOffset = this.address + offset - start;
     return { buffer: this.#wrap(start, byteOffset + length), byteOffset };

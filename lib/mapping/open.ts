@@ -70,7 +70,7 @@ function prepare(path: string, plan: FilePlan, fd: number, found: number): numbe
   if (!Number.isSafeInteger(wanted)) throw rangeError(`"offset" ${offset} and "byteLength" ${byteLength} are too much together`);
   if (byteLength > 0 && wanted > size) {
     if (mode === "r") throw rangeError(`"byteLength" ${byteLength} is more than '${path}' has, ${size - offset}, and mode "r" cannot grow it`);
-    reserve(fd, size, wanted, path);
+    reserve(fd, wanted, path);
     size = wanted;
   }
   if (size === 0) {

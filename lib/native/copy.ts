@@ -31,18 +31,32 @@ const heads: Uint8Array[] = [];
 /** Where the buffers lie that were used. A buffer does not move; one that is detached has no bytes left to copy. */
 const addresses = new WeakMap<ArrayBufferLike, Address>();
 
-function addressOf(array: Uint8Array, hf: NativeFunctions): Address {
-  let address = addresses.get(array.buffer);
-  if (address === undefined) {
-    address = hf.hf_address_of(new Uint8Array(array.buffer));
-    addresses.set(array.buffer, address);
-  }
-  return address + array.byteOffset;
+/** The getters that every typed array has, past what a subclass or an object's own property says. */
+function getter<T>(name: string): (this: Uint8Array) => T {
+  return Object.getOwnPropertyDescriptor(Object.getPrototypeOf(Uint8Array.prototype), name)?.get as (this: Uint8Array) => T;
 }
 
-/** Fills `target` from `address`. 0, or the failure of the native function. */
-export function copyOut(address: Address, target: Uint8Array): number {
-  const length = target.byteLength;
+const getByteLength = getter<number>("byteLength");
+const getByteOffset = getter<number>("byteOffset");
+const getBuffer = getter<ArrayBufferLike>("buffer");
+
+function addressOf(array: Uint8Array, hf: NativeFunctions): Address {
+  const buffer = getBuffer.call(array);
+  let address = addresses.get(buffer);
+  if (address === undefined) {
+    address = hf.hf_address_of(new Uint8Array(buffer));
+    addresses.set(buffer, address);
+  }
+  return address + getByteOffset.call(array);
+}
+
+/** Bytes of an array, whatever a subclass makes of the property: what C is told must be true. */
+export function byteLengthOf(array: Uint8Array): number {
+  return getByteLength.call(array);
+}
+
+/** Fills `target`, of `length` bytes by {@linkcode byteLengthOf}, from `address`. 0, or the failure of the native function. */
+export function copyOut(address: Address, target: Uint8Array, length: number): number {
   if (length === 0) return 0; // an empty array has no address
   const { hf, scratch } = copier ?? load();
   if (scratch === undefined) return hf.hf_copy_out(target, 0, address, length);
@@ -52,9 +66,8 @@ export function copyOut(address: Address, target: Uint8Array): number {
   return result;
 }
 
-/** Writes `data` to `address`. 0, or the failure of the native function. */
-export function copyIn(address: Address, data: Uint8Array): number {
-  const length = data.byteLength;
+/** Writes `data`, of `length` bytes by {@linkcode byteLengthOf}, to `address`. 0, or the failure of the native function. */
+export function copyIn(address: Address, data: Uint8Array, length: number): number {
   if (length === 0) return 0;
   const { hf, scratch } = copier ?? load();
   if (scratch === undefined) return hf.hf_copy_in(address, data, 0, length);

@@ -5,6 +5,7 @@
  */
 import { invalidType, typeError } from "../errors.ts";
 import type { OptionCheck } from "../checks.ts";
+import { byteLengthOf } from "../native/copy.ts";
 
 /** What JSON can hold. */
 export type JsonValue = null | boolean | number | string | JsonValue[] | { [key: string]: JsonValue };
@@ -36,14 +37,14 @@ const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 /** Most bytes that a prepared payload takes. */
 export function mostBytes(prepared: Prepared): number {
   // A UTF-16 unit becomes at most 3 bytes (Encoding Standard, encodeInto).
-  return typeof prepared === "string" ? prepared.length * 3 : prepared.byteLength;
+  return typeof prepared === "string" ? prepared.length * 3 : byteLengthOf(prepared);
 }
 
 /** Writes a prepared payload; returns its bytes. */
 export function writePayload(prepared: Prepared, bytes: Uint8Array, offset: number): number {
   if (typeof prepared !== "string") {
     bytes.set(prepared, offset);
-    return prepared.byteLength;
+    return byteLengthOf(prepared);
   }
   return encoder.encodeInto(prepared, bytes.subarray(offset)).written;
 }

@@ -61,7 +61,7 @@ export class Consumer {
       reader.inbox.shrink();
       advance(cell, bytes);
       if (cell[CONSUMER.head] === cell[CONSUMER.segment]) control.commit(side);
-      else this.#finish(cell, []);
+      else this.#finish(cell, this.#unneeded(cell, []));
       return value;
     } catch (error) {
       control.release(side);
@@ -80,6 +80,7 @@ export class Consumer {
       const again: LeaseEntry[] = [];
       let entries = this.#entries(cell);
       while (values.length < max) {
+        this.#segments.trim();
         try {
           const entry = this.#again(entries, cell);
           if (entry !== undefined) {
@@ -94,9 +95,13 @@ export class Consumer {
         }
       }
       this.#reader.inbox.shrink();
+      if (values.length === 0) {
+        this.#control.release(this.#control.consumer);
+        return values;
+      }
+      const free = this.#unneeded(cell, entries);
       for (const entry of again) this.#forget(entry, cell);
-      if (values.length > 0) this.#finish(cell, entries);
-      else this.#control.release(this.#control.consumer);
+      this.#finish(cell, free);
       return values;
     });
   }
@@ -112,7 +117,7 @@ export class Consumer {
       const again = this.#again(entries, cell);
       if (again !== undefined) {
         const entry = { ...again, owner, deadline, attempts: again.attempts + 1 };
-        this.#leases.write(entry);
+        this.#leases.transfer(entry);
         control.release(control.consumer);
         return entry;
       }
@@ -138,13 +143,13 @@ export class Consumer {
   settle(lease: LeaseEntry, keep: boolean): void {
     this.#locked(() => {
       const control = this.#control;
-      const entry = this.#leases.read(lease.index);
-      if (entry.sequence !== lease.sequence || entry.owner !== lease.owner || entry.attempts !== lease.attempts) {
+      const entry = this.#leases.current(lease.index);
+      if (entry === undefined || entry.sequence !== lease.sequence || entry.owner !== lease.owner || entry.attempts !== lease.attempts) {
         const { directory } = control;
         throw new MapError("ERR_STALE_LEASE", `record ${lease.sequence} of '${directory}' is no longer leased to this holder`, { path: directory });
       }
       if (keep) {
-        this.#leases.write({ ...entry, owner: 0, deadline: 0 });
+        this.#leases.giveBack(entry.index);
         control.release(control.consumer);
         return;
       }
@@ -152,8 +157,9 @@ export class Consumer {
       // The other leases matter only if a segment could be given up.
       const crossed = cell[CONSUMER.head] !== cell[CONSUMER.segment];
       const others = crossed ? this.#entries(cell).filter((other) => other.index !== entry.index) : [];
+      const free = this.#unneeded(cell, others);
       this.#forget(entry, cell);
-      this.#finish(cell, others);
+      this.#finish(cell, free);
     });
   }
 
@@ -236,18 +242,26 @@ export class Consumer {
     else if (entry.index === (cell[CONSUMER.leaseEnd] as number) - 1) cell[CONSUMER.leaseEnd] = entry.index;
   }
 
-  /** Commits `cell`, with the segments given up that neither the cursor nor a lease needs any more. */
-  #finish(cell: Float64Array, leased: readonly LeaseEntry[]): void {
-    const control = this.#control;
-    let head = cell[CONSUMER.head] as number;
+  /**
+   * Moves the head in `cell` over the segments that neither the cursor nor a lease needs any more, and returns them. Called before anything
+   * is changed: it may find damage.
+   */
+  #unneeded(cell: Float64Array, leased: readonly LeaseEntry[]): number[] {
     const needed = (id: number): boolean => id === cell[CONSUMER.segment] || leased.some((entry) => entry.segment === id);
-    if (needed(head)) {
+    const free: number[] = [];
+    let head = cell[CONSUMER.head] as number;
+    for (; !needed(head); head = this.#segments.following(head)) free.push(head);
+    cell[CONSUMER.head] = head;
+    return free;
+  }
+
+  /** Commits `cell` and gives up the segments that it no longer needs. */
+  #finish(cell: Float64Array, free: readonly number[]): void {
+    const control = this.#control;
+    if (free.length === 0) {
       control.commit(control.consumer);
       return;
     }
-    const free: number[] = [];
-    for (; !needed(head); head = this.#segments.state(head).next) free.push(head);
-    cell[CONSUMER.head] = head;
     // First nobody refers to them, then they are used again; still inside the lock, which keeps a sweep out.
     control.publish(control.consumer);
     this.#halfDone = false;
@@ -268,7 +282,7 @@ export class Consumer {
       try {
         const last = control.producer.values[PRODUCER.segment] as number;
         const live = new Set<number>([last]);
-        for (let id = cell[CONSUMER.head] as number; id !== last; id = this.#segments.state(id).next) live.add(id);
+        for (let id = cell[CONSUMER.head] as number; id !== last; id = this.#segments.following(id)) live.add(id);
         this.#segments.sweep(live);
       } finally {
         control.release(control.producer);

@@ -146,6 +146,18 @@ export class Control {
     }
   }
 
+  /**
+   * Throws `ESTALE` unless the directory still is this queue's: files of another one that has its name by now are not ours to open, create
+   * or remove.
+   */
+  assertSame(): void {
+    const { path } = this.region;
+    const own = fs.fstatSync(this.#file.fd);
+    const there = fs.statSync(path as string, { throwIfNoEntry: false });
+    if (there?.ino === own.ino && there.dev === own.dev) return;
+    throw new MapError("ESTALE", `'${this.directory}' is ${there === undefined ? "gone" : "another queue"} by now; open it again`, { path: this.directory });
+  }
+
   /** Whether `close()` was called. */
   get closed(): boolean {
     return this.#file.fd < 0;
@@ -244,14 +256,13 @@ export class Control {
       const holder = hf.hf_load64(side.lock, 0);
       if (holder === codes.FAULT) throw this.error(holder, `${side.name} lock`);
       if (holder < 0) throw new MapError("ERR_CORRUPT", `the ${side.name} lock word of '${this.directory}' is no owner's`, { path: this.directory });
-      if (holder === this.owner) throw new MapError("ERR_LOCKED", `the ${side.name} lock is held by this very handle: a codec used its queue`, { path: this.directory });
+      // An exception (a stack overflow, a timeout of node:vm) ended an earlier call before it could release the lock: no program's code
+      // runs inside, so this can't be a call within a call. What it left is what a death would have left.
+      if (holder === this.owner) return this.#takeOver(side);
       if (holder > 0) {
         const slept = hf.hf_lock_sleep(side.lock, holder, LOCK_SLEEP_MS);
         if (slept === -errno.ETIMEDOUT && !this.alive(holder) && hf.hf_cas64(side.lock, holder, this.owner) === holder) {
-          const result = hf.hf_cell_read(side.cells, side.count, this.salt, side.address);
-          if (result === 0) return true;
-          this.release(side);
-          throw this.error(result, `${side.name} cell`);
+          return this.#takeOver(side);
         }
       }
       if (this.tryAcquire(side)) return false;
@@ -262,6 +273,14 @@ export class Control {
         end = performance.now() + LOCK_TIMEOUT_MS;
       } else if (performance.now() > end) throw this.#lockedError(side);
     }
+  }
+
+  /** Reads the cell of a lock that this handle has from a former owner. */
+  #takeOver(side: Side): true {
+    const result = this.#hf.hf_cell_read(side.cells, side.count, this.salt, side.address);
+    if (result === 0) return true;
+    this.release(side);
+    throw this.error(result, `${side.name} cell`);
   }
 
   /** A number that changes with each commit. */
@@ -361,7 +380,7 @@ export function createQueue(directory: string, shape: Shape, permissions: number
 function writeControl(path: string, id: Uint8Array, shape: Shape, permissions: number): void {
   const { fd } = openRegular(path, "rw", fs.constants.O_CREAT | fs.constants.O_EXCL, permissions);
   try {
-    reserve(fd, 0, CONTROL_BYTES, path);
+    reserve(fd, CONTROL_BYTES, path);
     const fields = [shape.segmentBytes, shape.maxBytes, SLOT_COUNT, LEASE_COUNT, shape.spares];
     writeFully(fd, encodeHeader({ kind: "queue", id, fields }), 0, path);
     const region = new Region({ fd, offset: 0, byteLength: CONTROL_BYTES, flags: mapFlags.WRITE, writable: true, what: "queue", path });

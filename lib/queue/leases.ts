@@ -52,12 +52,38 @@ export class LeaseTable {
     for (let index = 0; index < end; index++) {
       const at = index * LEASE_WORDS;
       const stored = words[at + LEASE.sequence] as number;
-      if (stored > 0 && stored < sequence) entries.push(this.#open(words, index));
+      if (stored > 0 && stored < sequence) {
+        const entry = this.#openOrRead(words, index);
+        if (entry !== undefined) entries.push(entry);
+      }
     }
     return entries;
   }
 
-  /** The entry at `index` as it is now. */
+  /** The entry at `index` of `words`; without the lock it may have been copied while it changed, and is looked at again. */
+  #openOrRead(words: Float64Array, index: number): LeaseEntry | undefined {
+    const sequence = words[index * LEASE_WORDS + LEASE.sequence];
+    try {
+      return this.#open(words, index);
+    } catch (error) {
+      if (this.sequenceAt(index) !== sequence) return undefined; // settled meanwhile
+      if (!(error instanceof MapError)) throw error;
+      return this.read(index);
+    }
+  }
+
+  /** The sequence of the entry at `index`; 0 if it is free. */
+  sequenceAt(index: number): number {
+    return this.#control.loadWords(LEASES + index * LEASE_BYTES, 1)[LEASE.sequence] as number;
+  }
+
+  /** The entry at `index`; undefined if it is free. */
+  current(index: number): LeaseEntry | undefined {
+    const words = this.#control.loadWords(LEASES + index * LEASE_BYTES, LEASE_WORDS);
+    return words[LEASE.sequence] === 0 ? undefined : { ...this.#open(words, 0), index };
+  }
+
+  /** The entry at `index`, which is in use. */
   read(index: number): LeaseEntry {
     const words = this.#control.loadWords(LEASES + index * LEASE_BYTES, LEASE_WORDS);
     return { ...this.#open(words, 0), index };
@@ -76,6 +102,27 @@ export class LeaseTable {
     words[LEASE.offset] = entry.offset;
     words[LEASE.bytes] = entry.bytes;
     this.#control.storeWords(LEASES + entry.index * LEASE_BYTES, LEASE_WORDS);
+  }
+
+  /**
+   * Hands an entry that is in use to another owner. It is nobody's in between, so that a death leaves it to be handed out again.
+   */
+  transfer(entry: LeaseEntry): void {
+    const { words } = this.#control;
+    const attempts = this.#seal(entry) * ATTEMPTS_RANGE + Math.min(entry.attempts, MAX_ATTEMPTS);
+    const offset = LEASES + entry.index * LEASE_BYTES;
+    this.giveBack(entry.index);
+    words[0] = entry.deadline;
+    words[1] = attempts;
+    this.#control.storeWords(offset + 8 * LEASE.deadline, 2);
+    words[0] = entry.owner;
+    this.#control.storeWords(offset + 8 * LEASE.owner, 1);
+  }
+
+  /** Makes an entry nobody's: one store. */
+  giveBack(index: number): void {
+    this.#control.words[0] = 0;
+    this.#control.storeWords(LEASES + index * LEASE_BYTES + 8 * LEASE.owner, 1);
   }
 
   /** Frees an entry: one store. */
@@ -119,7 +166,7 @@ export class LeaseTable {
   }
 
   /**
-   * Frees entries that were being written when their writer died, for the cursor at `sequence`. Returns what is in use: how many,
+   * Frees the entry that was being written for the cursor at `sequence` when its writer died; any other odd one is damage. Returns what is in use: how many,
    * their bytes, and the end.
    */
   repair(sequence: number): { leased: number; bytes: number; end: number } {
@@ -130,7 +177,7 @@ export class LeaseTable {
     for (let index = 0; index < LEASE_COUNT; index++) {
       const stored = words[index * LEASE_WORDS + LEASE.sequence] as number;
       if (stored === 0) continue;
-      if (stored >= sequence) {
+      if (stored === sequence) {
         this.clear(index);
         continue;
       }
@@ -178,7 +225,7 @@ export class LeaseTable {
       offset: words[at + LEASE.offset] as number,
       bytes: words[at + LEASE.bytes] as number,
     };
-    if (entry.sequence > 0 && Math.floor(sealed / ATTEMPTS_RANGE) !== this.#seal(entry)) {
+    if (Math.floor(sealed / ATTEMPTS_RANGE) !== this.#seal(entry)) {
       const { directory } = this.#control;
       throw new MapError("ERR_CORRUPT", `lease entry ${index} of '${directory}' is damaged`, { path: directory });
     }

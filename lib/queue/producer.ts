@@ -84,6 +84,7 @@ export class Producer {
         const id = this.#segments.take(total, cell[PRODUCER.segment] as number);
         this.#taken.push(id);
         this.#roll(cell, region.byteLength, id);
+        this.#segments.trim();
         region = this.#segments.get(id);
       }
       const position = cell[PRODUCER.position] as number;

@@ -4,7 +4,7 @@
  * @module
  */
 import { MapError } from "../errors.ts";
-import { CONSUMER, PRODUCER, RECORDS_OFFSET } from "../layout/queue.ts";
+import { CONSUMER, LEASE_COUNT, PRODUCER, RECORDS_OFFSET } from "../layout/queue.ts";
 import { native } from "../native/native.ts";
 import { codes, type NativeFunctions } from "../native/symbols.ts";
 import type { PayloadCodec } from "./codec.ts";
@@ -126,7 +126,7 @@ export class Reader {
       if (result === entry.bytes && this.inbox.sequence === entry.sequence) return true;
       throw this.fetchError(result < 0 ? result : codes.CORRUPT, entry);
     } catch (error) {
-      if (!(error instanceof MapError) || this.#leases.read(entry.index).sequence === entry.sequence) throw error;
+      if (!(error instanceof MapError) || this.#leases.sequenceAt(entry.index) === entry.sequence) throw error;
       return false;
     }
   }
@@ -134,7 +134,9 @@ export class Reader {
   /** The entries of the lease table that are in use, for the cursor in `cell`. */
   entries(cell: Float64Array): LeaseEntry[] {
     if (cell[CONSUMER.leased] === 0) return [];
-    return this.#leases.load(cell[CONSUMER.leaseEnd] as number, cell[CONSUMER.sequence] as number);
+    const end = cell[CONSUMER.leaseEnd] as number;
+    if (end > LEASE_COUNT) throw this.corrupt(`the lease table is said to end at ${end}`);
+    return this.#leases.load(end, cell[CONSUMER.sequence] as number);
   }
 
   /** The value of the record in the inbox. */
@@ -161,8 +163,9 @@ export class Reader {
 
   /** Reads the record at a place of a segment into the inbox; returns its bytes, or a failure. */
   #fetch(segment: number, offset: number, position: number, limit: number): number {
-    if (limit <= 0) return codes.CORRUPT;
-    const source = this.#segments.get(segment).address + offset;
+    const region = this.#segments.get(segment);
+    if (!(limit > 0 && offset >= RECORDS_OFFSET && limit <= region.byteLength - offset)) return codes.CORRUPT;
+    const source = region.address + offset;
     const { salt } = this.#control;
     const { inbox } = this;
     for (;;) {

@@ -59,7 +59,7 @@ export class Outbox {
   /** Writes a payload as the next record, without checksum and sequence; returns its bytes. */
   add(prepared: Prepared): number {
     const most = mostBytes(prepared);
-    if (prepared.length > MAX_PAYLOAD_BYTES) {
+    if (most > 3 * MAX_PAYLOAD_BYTES || (typeof prepared !== "string" && most > MAX_PAYLOAD_BYTES)) {
       throw rangeError(`a payload of ${prepared.length} bytes is more than the ${MAX_PAYLOAD_BYTES} that a record can hold`);
     }
     const start = this.#end;

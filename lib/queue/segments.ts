@@ -42,7 +42,7 @@ export interface NewSegment {
 export function createSegment(path: string, { queueId, id, byteLength, base, permissions }: NewSegment): void {
   const { fd } = openRegular(path, "rw", fs.constants.O_CREAT | fs.constants.O_EXCL, permissions);
   try {
-    reserve(fd, 0, byteLength, path);
+    reserve(fd, byteLength, path);
     writeFully(fd, encodeHeader({ kind: "segment", id: queueId, fields: [id, byteLength] }), 0, path);
     const word = new Uint8Array(8);
     new DataView(word.buffer).setBigUint64(0, BigInt(base), true);
@@ -94,7 +94,20 @@ export class Segments {
     const result = this.#hf.hf_words_load(this.get(id).address + SEGMENT_WORDS_OFFSET, SEGMENT_WORDS, control.wordsAddress);
     if (result < 0) throw control.error(result, segmentName(id));
     const { words } = control;
-    return { base: words[SEGMENT.base] as number, end: words[SEGMENT.end] as number, next: words[SEGMENT.next] as number };
+    const state = { base: words[SEGMENT.base] as number, end: words[SEGMENT.end] as number, next: words[SEGMENT.next] as number };
+    const { byteLength } = this.get(id);
+    if (state.end <= byteLength) return state;
+    throw new MapError("ERR_CORRUPT", `segment ${id} of '${control.directory}' says that it ends at ${state.end}, but has ${byteLength} bytes`, { path: control.directory });
+  }
+
+  /** The segment behind one that is not the tail. `ERR_CORRUPT` unless its base follows: damage must not lead round in a circle. */
+  following(id: number): number {
+    const { base, next } = this.state(id);
+    const end = base + this.get(id).byteLength;
+    this.trim();
+    if (next > 0 && this.state(next).base === end) return next;
+    const { directory } = this.#control;
+    throw new MapError("ERR_CORRUPT", `segment ${id} of '${directory}' goes on in segment ${next}, which does not follow it`, { path: directory });
   }
 
   /** Sets a segment's changing words. The caller holds the producer lock, or the segment is nobody's. */
@@ -200,6 +213,7 @@ export class Segments {
   }
 
   #remove(id: number): void {
+    this.#control.assertSame();
     try {
       fs.unlinkSync(this.#path(id));
     } catch (error) {
@@ -209,6 +223,7 @@ export class Segments {
 
   #newId(tail: number): number {
     const { region, directory } = this.#control;
+    this.#control.assertSame();
     const next = this.#hf.hf_load64(region.address + NEXT_SEGMENT, 0);
     if (next === codes.FAULT) throw this.#control.error(next, "next segment");
     // Ids go up, so that of the tail is below. A damaged word must not lead to a file that is in use.
@@ -225,6 +240,7 @@ export class Segments {
   #map(id: number): Region {
     const path = this.#path(id);
     const { writable, id: queueId } = this.#control;
+    this.#control.assertSame();
     const { fd, byteLength } = openSegment(path, writable ? "rw" : "r");
     try {
       const header = decodeHeader(readUpTo(fd, 0, HEADER_BYTES, path), "segment", path);
