@@ -126,6 +126,8 @@ export class Mapping implements Disposable {
   readonly #unlink: (() => void) | undefined;
   readonly #host: { -readonly [Name in keyof CellHost]: CellHost[Name] };
   #atomics: Int64Atomics | undefined;
+  /** Regions of before a resize or refresh that views still hold. */
+  #former: Region[] = [];
   #position = 0;
 
   private constructor({ region, file, plan, path, existed }: Parts) {
@@ -388,7 +390,8 @@ export class Mapping implements Disposable {
     if (this.#plan.fixedSize) throw new MapError("ERR_FIXED_SIZE", `the mapping was opened with "fixedSize"${this.#where()}`, { path: this.path });
     const current = region.byteLength;
     const { growthLimit } = this.#plan;
-    const wanted = byteLength ?? (current < growthLimit ? current * 2 : current + growthLimit);
+    const next = current < growthLimit ? current * 2 : current + growthLimit;
+    const wanted = byteLength === undefined ? next : byteLength;
     checkInteger("byteLength", wanted, 1, Number.MAX_SAFE_INTEGER - (this.#plan.offset ?? 0));
     if (wanted === current) return current;
     this.#trace("resize", { from: current, to: wanted });
@@ -449,13 +452,15 @@ export class Mapping implements Disposable {
   }
 
   /**
-   * Closes and unmaps the file's pages at once: every view is detached, that is, empty (those made before a `resize` or `refresh` stay as
-   * after `close`). A view whose buffer was transferred, or that is
+   * Closes and unmaps the file's pages at once: every view is detached, that is, empty. A view whose buffer was transferred, or that is
    * in use by an asynchronous operation of the runtime, reads zeros from then on. What such an operation makes of an input that goes away
    * is the runtime's: Node's `zlib` throws an exception that nobody can catch but `process.on("uncaughtException")`.
    */
   unsafeClose(): void {
-    this.#end(() => this.#region.unmap());
+    this.#end(() => {
+      for (const region of this.#former) region.unmap();
+      this.#region.unmap();
+    });
   }
 
   [Symbol.dispose](): void {
@@ -537,12 +542,13 @@ export class Mapping implements Disposable {
 
   /** Runs `copy` with the range locked, if the mapping was opened with `guard`. */
   #guarded(offset: number, length: number, shared: boolean, copy: () => void): void {
-    if (!this.#guards || length === 0) {
+    // Writes to private pages are seen by nobody else.
+    if (!this.#guards || length === 0 || (!shared && this.#plan.sharing === "private")) {
       copy();
       return;
     }
-    // A handle that can only read can't have an exclusive lock, and does not need one.
-    const range = { fd: this.#file.fd, offset: GUARD_OFFSET + offset, length, shared, path: this.path };
+    const start = GUARD_OFFSET + (this.#plan.offset ?? 0) + offset;
+    const range = { fd: this.#file.fd, offset: start, length, shared, path: this.path };
     takeLock(range);
     try {
       copy();
@@ -619,6 +625,7 @@ export class Mapping implements Disposable {
     this.#host.byteLength = region.byteLength;
     this.#position = Math.min(this.#position, region.byteLength);
     old.release();
+    this.#former = [...this.#former, old].filter((former) => former.inUse);
   }
 }
 

@@ -111,7 +111,10 @@ export class Region {
   /** Lets go of the pages; they are unmapped now, or when the last buffer is collected. */
   release(): void {
     if (this.address === 0) return;
-    this.#forget();
+    this.address = 0;
+    this.byteLength = -1;
+    this.#whole = undefined;
+    collected.unregister(this.#pages);
     drop(this.#pages);
   }
 
@@ -120,21 +123,23 @@ export class Region {
    * operation of the runtime may still be reading, which a detached buffer does not tell (Node), or which keeps it attached (Bun).
    */
   unmap(): void {
-    if (this.address === 0) return;
-    const buffers = [...this.#buffers].map((reference) => reference.deref()).filter((buffer) => buffer !== undefined);
+    const pages = this.#pages;
+    const buffers = this.#living();
     // One that is detached before was transferred: a buffer that we do not know is over the pages now, so they stay for ever.
     const known = buffers.every((buffer) => !buffer.detached && (buffer.transfer(0), buffer.detached));
-    if (buffers.length > 0) native().hf_replace(this.#pages.address, this.#pages.byteLength);
-    if (!known) this.#pages.gone = true;
+    if (buffers.length > 0 && !pages.gone) native().hf_replace(pages.address, pages.byteLength);
+    if (!known) pages.gone = true;
     this.release();
   }
 
-  #forget(): void {
-    this.address = 0;
-    this.byteLength = -1;
-    this.#whole = undefined;
-    this.#buffers.clear();
-    collected.unregister(this.#pages);
+  /** Whether a buffer over the region is in use, released or not. */
+  get inUse(): boolean {
+    return this.#living().length > 0;
+  }
+
+  /** The buffers that are reachable. They keep the pages mapped: while there is one, the address is ours. */
+  #living(): ArrayBuffer[] {
+    return [...this.#buffers].map((reference) => reference.deref()).filter((buffer) => buffer !== undefined);
   }
 
   #wrap(address: Address, byteLength: number): ArrayBuffer {

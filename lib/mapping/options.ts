@@ -210,7 +210,7 @@ export function mapRefusal(plan: MemoryPlan, path: string | undefined): (result:
     if (plan.sharing === "shared-validate") special.push("sharing");
     if (special.length === 0) return nativeError(result, "mmap", path);
     const named = special.map((name) => `"${name}"`).join(", ");
-    const lacking = result === codes.UNSUPPORTED || result === -errno.EOPNOTSUPP || (result === -errno.EINVAL && !plan.fixed);
+    const lacking = result === codes.UNSUPPORTED || result === codes.INVAL || result === -errno.EOPNOTSUPP || (result === -errno.EINVAL && !plan.fixed);
     if (!lacking) return nativeError(result, "mmap", path, `with option ${named}`);
     const where = path === undefined ? "" : ` '${path}'`;
     const text = `this platform or file system does not support option ${named}, mmap${where}`;
