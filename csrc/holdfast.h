@@ -147,6 +147,12 @@ HF_EXPORT double hf_resident(double address, double length);
  */
 HF_EXPORT double hf_sync(double address, double length, double wait);
 
+/*
+ * Waits until storage has all of the file `fd`, or its directory entries (fsync(2)); with `data_only` 1 what is needed to read its bytes
+ * again (fdatasync(2)). 0 or -errno.
+ */
+HF_EXPORT double hf_sync_file(double fd, double data_only);
+
 /* ---- atomic (atomic.c): signed 64-bit cells at 8-byte aligned addresses ---------------------------------------------- */
 
 /*

@@ -2,6 +2,7 @@
 #include "internal.h"
 
 #include <sys/mman.h>
+#include <unistd.h>
 
 double hf_sync(double address, double length, double wait) {
   size_t bytes;
@@ -10,6 +11,20 @@ double hf_sync(double address, double length, double wait) {
   int result;
   do {
     result = msync(start, bytes, wait == 1.0 ? MS_SYNC : MS_ASYNC);
+  } while (result != 0 && errno == EINTR);
+  return result == 0 ? 0 : hf_errno();
+}
+
+double hf_sync_file(double fd, double data_only) {
+  int descriptor;
+  if (!hf_int(fd, &descriptor) || !(data_only == 0.0 || data_only == 1.0)) return HF_E_INVAL;
+  int result;
+  do {
+#if defined(__APPLE__)
+    result = fsync(descriptor);
+#else
+    result = data_only == 1.0 ? fdatasync(descriptor) : fsync(descriptor);
+#endif
   } while (result != 0 && errno == EINTR);
   return result == 0 ? 0 : hf_errno();
 }

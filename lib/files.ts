@@ -162,11 +162,19 @@ export function readUpTo(fd: number, offset: number, length: number, path: strin
   return bytes.subarray(0, done);
 }
 
+/**
+ * Waits until storage has all of a file (fsync(2)). Past `node:fs`, whose call Node's permission model takes away even from files that may
+ * be written.
+ */
+export function syncFile(fd: number, path: string): void {
+  check(native().hf_sync_file(fd, 0), "fsync", path);
+}
+
 /** Makes the names in a directory durable (fsync(2) of the directory). */
 export function syncDirectory(path: string): void {
   const fd = fileSystem(path, () => fs.openSync(path, fs.constants.O_RDONLY | fs.constants.O_DIRECTORY));
   try {
-    fileSystem(path, () => fs.fsyncSync(fd));
+    syncFile(fd, path);
   } finally {
     fs.closeSync(fd);
   }
@@ -192,7 +200,7 @@ export function createWhole(
   try {
     reserve(fd, byteLength, path);
     fill(fd);
-    fileSystem(path, () => fs.fsyncSync(fd));
+    syncFile(fd, path);
     try {
       // Not rename(2): that would replace what another process created meanwhile.
       fs.linkSync(temporary, path);

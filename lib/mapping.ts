@@ -4,6 +4,7 @@
  * @module
  */
 import * as fs from "node:fs";
+import { promisify } from "node:util";
 import { abortSignal, type CellHost, Int64Atomics } from "./atomics.ts";
 import { boolean, checkBytes, checkInteger, checkOptions, checkPath, checkRange, integer, oneOf } from "./checks.ts";
 import { check, closedError, errno, fromFileSystem, invalidType, MapError, nativeError, outOfRange, rangeError, readOnlyError } from "./errors.ts";
@@ -78,6 +79,8 @@ const LOCK_OPTIONS = { ...RANGE_OPTIONS, shared: boolean, signal: abortSignal };
 const LINES_OPTIONS = { start: integer(0), end: integer(0) };
 const READABLE_OPTIONS = { ...LINES_OPTIONS, chunkSize: integer(1, 2 ** 30) };
 const WHENCE = oneOf("start", "current", "end");
+
+const fdatasync = promisify(fs.fdatasync);
 
 /** Where the locks of `guard` lie: behind every byte of a file, so that they are apart from those of `lock()`. */
 const GUARD_OFFSET: number = 2 ** 52;
@@ -342,16 +345,23 @@ export class Mapping implements Disposable {
     check(this.#hf.hf_sync(address, length, given.async === true ? 0 : 1), "msync", this.path);
   }
 
-  /** As {@linkcode flush} of the whole file, without blocking the event loop (fdatasync(2)). */
+  /**
+   * As {@linkcode flush} of the whole file, without blocking the event loop (fdatasync(2)); under Node's permission model, which has no such
+   * call, it blocks.
+   */
   async flushAsync(): Promise<void> {
     this.#open();
     if (this.#file.fd < 0 || !this.writable || this.#plan.sharing === "private") return;
     this.#sound();
-    await this.#file.use((fd) =>
-      new Promise<void>((resolve, reject) => {
-        fs.fdatasync(fd, (error) => (error === null ? resolve() : reject(fromFileSystem(error, this.path as string))));
-      })
-    );
+    const path = this.path as string;
+    await this.#file.use(async (fd) => {
+      try {
+        await fdatasync(fd);
+      } catch (error) {
+        if ((error as NodeJS.ErrnoException).code !== "ERR_ACCESS_DENIED") throw fromFileSystem(error, path);
+        check(this.#hf.hf_sync_file(fd, 1), "fdatasync", path);
+      }
+    });
   }
 
   /**

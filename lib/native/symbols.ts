@@ -26,6 +26,7 @@ export const symbols = {
   hf_advise: ["address", "length", "advice"],
   hf_resident: ["address", "length"],
   hf_sync: ["address", "length", "wait"],
+  hf_sync_file: ["fd", "data_only"],
   hf_load64: ["address", "unused"],
   hf_store64: ["address", "value"],
   hf_add64: ["address", "operand"],

@@ -14,7 +14,7 @@ import { randomBytes } from "node:crypto";
 import * as fs from "node:fs";
 import { join } from "node:path";
 import { check, errno, fromFileSystem, MapError, nativeError } from "../errors.ts";
-import { Descriptor, fileSystem, openRegular, readUpTo, reserve, syncDirectory, temporaryName, writeFully } from "../files.ts";
+import { Descriptor, fileSystem, openRegular, readUpTo, reserve, syncDirectory, syncFile, temporaryName, writeFully } from "../files.ts";
 import { crc32c, decodeHeader, encodeHeader, HEADER_BYTES, type Header } from "../layout/header.ts";
 import {
   CONSUMER,
@@ -389,7 +389,7 @@ function writeControl(path: string, id: Uint8Array, shape: Shape, permissions: n
     } finally {
       region.release();
     }
-    fileSystem(path, () => fs.fsyncSync(fd));
+    syncFile(fd, path);
   } finally {
     fs.closeSync(fd);
   }

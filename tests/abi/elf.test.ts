@@ -16,6 +16,8 @@ const ALLOWED = new Set([
   "clock_gettime",
   "fallocate",
   "fcntl",
+  "fdatasync",
+  "fsync",
   "getauxval",
   "madvise",
   "memcpy",
