@@ -250,3 +250,155 @@ test("a slot with an impossible generation", () => {
   word(path, SLOTS, 7n);
   Queue.open(path).close();
 });
+
+test("an error behind a record that was handed out before costs nothing", () => {
+  const path = files.next();
+  using queue = Queue.open<string>(path, { codec: "text" });
+  queue.pushMany(["first", "second", "third"]);
+  queue.lease()?.release();
+  const segment = join(path, "segment-1");
+  const at = fs.readFileSync(segment).indexOf("second");
+  const damage = (): void => {
+    const fd = fs.openSync(segment, "r+");
+    const byte = new Uint8Array(1);
+    fs.readSync(fd, byte, 0, 1, at);
+    byte[0] = (byte[0] as number) ^ 1;
+    fs.writeSync(fd, byte, 0, 1, at);
+    fs.closeSync(fd);
+  };
+  damage();
+  assert.deepEqual(queue.popMany(10), ["first"], "what is whole goes out");
+  assertThrows(() => queue.popMany(10), mapError("ERR_CORRUPT"));
+  damage();
+  assert.deepEqual(queue.popMany(10), ["second", "third"]);
+});
+
+test("an exception in the middle of a call leaves no lock behind", () => {
+  const path = files.next();
+  using queue = Queue.open<number>(path);
+  using other = Queue.open<number>(path);
+  let pushed = 0;
+  const dive = (): void => {
+    try {
+      if (queue.push(1)) pushed++;
+    } catch {
+      // the stack is full: here, or inside the lock
+    }
+    dive();
+  };
+  for (let i = 0; i < 5; i++) assertThrowsRange(dive);
+  assert.equal(queue.push(2), true, "the handle itself goes on");
+  assert.equal(other.push(3), true, "and others with it");
+  assert.ok(queue.length >= pushed + 2);
+  assert.deepEqual(queue.popMany(queue.length).slice(-2), [2, 3]);
+});
+
+/** The runtimes have different words, and Bun and Node different classes, for a full stack. */
+function assertThrowsRange(call: () => void): void {
+  assert.throws(call, RangeError);
+}
+
+test("a directory that another queue took over is left alone", () => {
+  const path = files.next();
+  using old = Queue.open<number>(path, { capacityBytes: 8192 });
+  for (const i of numbers(400)) old.push(i);
+  fs.rmSync(path, { recursive: true });
+  using queue = Queue.open<number>(path, { capacityBytes: 8192 });
+  for (const i of numbers(400)) queue.push(i);
+  assertThrows(() => {
+    for (let i = 0; i < 400; i++) old.pop();
+  }, mapError("ESTALE"));
+  assertThrows(() => {
+    for (let i = 0; i < 400; i++) old.push(i);
+  }, mapError("ESTALE"));
+  assert.deepEqual(queue.popMany(400), numbers(400));
+});
+
+test("a relative path stands for one place, whatever the working directory becomes", () => {
+  const folder = files.next();
+  fs.mkdirSync(folder);
+  const before = process.cwd();
+  process.chdir(folder);
+  try {
+    using queue = Queue.open<number>("relative", { capacityBytes: 8192 });
+    process.chdir(before);
+    for (const i of numbers(400)) queue.push(i);
+    assert.deepEqual(queue.popMany(400), numbers(400));
+  } finally {
+    process.chdir(before);
+  }
+});
+
+test("segments that lead in a circle, or end behind their end", () => {
+  const path = files.next();
+  using queue = Queue.open<string>(path, { codec: "text", capacityBytes: 8192 });
+  const text = "x".repeat(3000);
+  queue.pushMany([text, text, text]);
+  const lease = queue.lease();
+  assert.equal(queue.pop(), text);
+  const segment = (offset: number, value?: bigint): bigint => {
+    const fd = fs.openSync(join(path, "segment-1"), "r+");
+    const bytes = new Uint8Array(8);
+    fs.readSync(fd, bytes, 0, 8, offset);
+    const view = new DataView(bytes.buffer);
+    const found = view.getBigUint64(0, true);
+    if (value !== undefined) {
+      view.setBigUint64(0, value, true);
+      fs.writeSync(fd, bytes, 0, 8, offset);
+    }
+    return found;
+  };
+  const next = segment(144, 1n);
+  assertThrows(() => lease?.ack(), mapError("ERR_CORRUPT"));
+  segment(144, next);
+  const end = segment(136, 2n ** 37n);
+  assertThrows(() => lease?.ack(), mapError("ERR_CORRUPT"));
+  segment(136, end);
+  lease?.ack();
+  assert.equal(queue.pop(), text);
+  assert.equal(queue.length, 0);
+});
+
+test("an iteration that a pop of a leased record overtakes", () => {
+  const path = files.next();
+  using queue = Queue.open<string>(path, { codec: "text", capacityBytes: 8192 });
+  using other = Queue.open<string>(path, { codec: "text" });
+  const texts = ["a", "b", "c"].map((letter) => letter.repeat(3000));
+  queue.pushMany(texts);
+  queue.lease()?.release();
+  const walk = queue[Symbol.iterator]();
+  assert.equal(walk.next().value, texts[0]);
+  assert.equal(other.pop(), texts[0]);
+  assert.equal(walk.next().value, texts[1]);
+  assert.equal(walk.next().value, texts[2]);
+});
+
+test("a damaged sequence of a lease is not taken for a half-written one", () => {
+  const path = files.next();
+  using queue = Queue.open<number>(path);
+  queue.pushMany([1, 2]);
+  queue.lease();
+  const sound = word(path, LEASES, 1000n);
+  word(path, CONSUMER_LOCK, 5n * 1024n + 900n); // a dead owner: what follows is a repair
+  assertThrows(() => queue.pop(), mapError("ERR_CORRUPT"));
+  assert.equal(word(path, LEASES), 1000n, "it was not cleared away");
+  word(path, LEASES, sound);
+  assert.equal(queue.pop(), 2);
+  assert.equal(queue.length, 1);
+});
+
+test("a failed open leaves nothing open", () => {
+  const path = files.next();
+  Queue.open(path).close();
+  word(path, CONSUMER_CELLS, 0n);
+  const descriptors = (): number => fs.readdirSync("/proc/self/fd").length;
+  const before = descriptors();
+  for (let i = 0; i < 20; i++) {
+    const queue = Queue.open(path);
+    assertThrows(() => queue.length, mapError("ERR_CORRUPT"));
+    queue.close();
+  }
+  word(path, 0, 0n); // the magic
+  for (let i = 0; i < 20; i++) assertThrows(() => Queue.open(path), mapError("ERR_NOT_HOLDFAST"));
+  assert.ok(descriptors() <= before + 1, `${descriptors() - before} descriptors more`);
+});
