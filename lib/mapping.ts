@@ -102,7 +102,7 @@ interface Parts {
  *
  * Offsets and lengths are bytes. Out of bounds is a `RangeError`. After {@linkcode close} every method throws `MapError`
  * `ERR_CLOSED`. If another process cuts the file short, touching what is gone marks the mapping broken: that call and every later one
- * throws `ERR_FAULT` until {@linkcode refresh}, and a view reads zeros there.
+ * throws `ERR_FAULT` until {@linkcode refresh}, though a write may have reached the pages that are still there; a view reads zeros.
  *
  * @example
  * ```ts
@@ -403,7 +403,7 @@ export class Mapping implements Disposable {
     const next = current < growthLimit ? current * 2 : current + growthLimit;
     const wanted = byteLength === undefined ? next : byteLength;
     checkInteger("byteLength", wanted, 1, Number.MAX_SAFE_INTEGER - (this.#plan.offset ?? 0));
-    if (wanted === current) return current;
+    if (wanted === current && !this.#stale(current)) return current;
     this.#trace("resize", { from: current, to: wanted });
     if (this.#file.fd < 0) this.#resizeMemory(region, wanted);
     else this.#resizeFile(wanted);
@@ -602,7 +602,7 @@ export class Mapping implements Disposable {
     }
     const size = fileSystem(path, () => fs.fstatSync(fd)).size;
     const end = (this.#plan.offset ?? 0) + wanted;
-    if (wanted > this.#region.byteLength) {
+    if (wanted >= this.#region.byteLength) {
       if (end > size) reserve(fd, end, path);
       this.#replace(this.#mapAgain(wanted));
       return;
@@ -616,6 +616,13 @@ export class Mapping implements Disposable {
       throw error;
     }
     this.#replace(region);
+  }
+
+  /** Whether the file is shorter by now than what is mapped of it. */
+  #stale(byteLength: number): boolean {
+    if (this.#file.fd < 0) return false;
+    const size = fileSystem(this.path as string, () => fs.fstatSync(this.#file.fd)).size;
+    return this.#region.broken || size < (this.#plan.offset ?? 0) + byteLength;
   }
 
   #resizeMemory(old: Region, wanted: number): void {

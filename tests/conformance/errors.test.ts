@@ -10,6 +10,7 @@ import { commandLine, currentRuntime, root } from "../support/runtimes.ts";
 import { skipFor } from "../support/skip.ts";
 import { countWord, readRawCounters } from "../support/reader.ts";
 import { temporaryFiles } from "../support/temporary.ts";
+import { mountRefusal, withTmpfs } from "../support/tmpfs.ts";
 import { fingerprint, untouched } from "../support/untouched.ts";
 
 const files = temporaryFiles();
@@ -478,39 +479,12 @@ test(permissionsTest, skipFor(permissionsTest, needsRoot), () => {
   assert.deepEqual(fs.readdirSync(folder).sort(), ["readable", "secret"]);
 });
 
-/** Mounts a tmpfs, with `what` of it, and takes it away again. Undefined where it can't be mounted. */
-function withTmpfs(options: string, what: (folder: string) => void): void {
-  const folder = files.next("mount");
-  fs.mkdirSync(folder);
-  const mounted = spawnSync("mount", ["-t", "tmpfs", "-o", `mode=0755,${options}`, "holdfast-test", folder], { encoding: "utf8" });
-  assert.equal(mounted.status, 0, mounted.stderr);
-  try {
-    // Never fill the file system that everything else is on.
-    assert.notEqual(fs.statSync(folder).dev, fs.statSync(files.folder).dev, "the tmpfs is not mounted");
-    what(folder);
-  } finally {
-    let unmounted = spawnSync("umount", [folder], { encoding: "utf8" });
-    // Something that a failed test left open must not leave the mount behind.
-    if (unmounted.status !== 0) unmounted = spawnSync("umount", ["--lazy", folder], { encoding: "utf8" });
-    assert.equal(unmounted.status, 0, unmounted.stderr);
-  }
-}
 
-function mountable(): string | undefined {
-  if (process.getuid?.() !== 0) return "needs root, to mount a tmpfs";
-  const folder = files.next("probe");
-  fs.mkdirSync(folder);
-  const { status, stderr } = spawnSync("mount", ["-t", "tmpfs", "-o", "size=64k", "holdfast-test", folder], { encoding: "utf8" });
-  if (status !== 0) return `a tmpfs can't be mounted here: ${stderr?.trim()}`;
-  spawnSync("umount", [folder]);
-  return undefined;
-}
-
-const noMount = mountable();
+const noMount = mountRefusal(files);
 
 const fullTest = "a full file system is ENOSPC, and files are as they were";
 test(fullTest, skipFor(fullTest, noMount), () => {
-  withTmpfs("size=2m", (folder) => {
+  withTmpfs(files, "size=2m", (folder) => {
     const full = { ...mapError("ENOSPC", /no space left on device, fallocate/), syscall: "fallocate" };
     assertThrows(() => Mapping.open(`${folder}/new`, { create: true, byteLength: 8 << 20 }), full);
     assertThrows(() => Counters.open(`${folder}/new`, { count: 8192 }), full);
@@ -546,7 +520,7 @@ test(fullTest, skipFor(fullTest, noMount), () => {
 
 const readOnlyTest = "a read-only file system";
 test(readOnlyTest, skipFor(readOnlyTest, noMount), () => {
-  withTmpfs("size=2m", (folder) => {
+  withTmpfs(files, "size=2m", (folder) => {
     const path = `${folder}/counters`;
     Counters.open(path, { names: ["a"] }).close();
     const remounted = spawnSync("mount", ["-o", "remount,ro", folder], { encoding: "utf8" });

@@ -1,5 +1,6 @@
 /** Programs that lie, drop what they should keep, and fail half-way. */
 import assert from "node:assert/strict";
+import * as fs from "node:fs";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { Mapping } from "../../mod.ts";
@@ -73,4 +74,14 @@ test("an empty view of a large mapping", () => {
   using mapping = Mapping.anonymous(100 << 20);
   assert.equal(mapping.view(5000, 0).byteLength, 0);
   assert.equal(mapping.view(100 << 20).byteLength, 0);
+});
+
+test("resize to the length that is mapped, of a file that was cut short meanwhile", () => {
+  const path = files.next();
+  using mapping = Mapping.open(path, { create: true, byteLength: 8192 });
+  fs.truncateSync(path, 10);
+  assert.equal(mapping.resize(8192), 8192);
+  assert.equal(fs.statSync(path).size, 8192);
+  mapping.pwrite(8000, "there");
+  assert.equal(new TextDecoder().decode(mapping.pread(8000, 5)), "there");
 });
