@@ -227,25 +227,13 @@ export class Mapping implements Disposable {
    */
   pwrite(offset: number, data: WriteData): number {
     const region = this.#writableRegion();
-    if (data instanceof Uint8Array) {
+    if (data instanceof Uint8Array && !this.#guards) {
       const length = byteLengthOf(data);
       checkRange(offset, length, region.byteLength);
-      if (this.#guards) this.#guarded(offset, length, false, () => this.#copyIn(offset, data, length));
-      else this.#copyIn(offset, data, length);
+      this.#copyIn(offset, data, length);
       return length;
     }
-    const parts = Array.isArray(data) ? data.map((part, i) => checkBytes(`data[${i}]`, part)) : [checkBytes("data", data)];
-    const sizes = parts.map(byteLengthOf);
-    const length = sizes.reduce((sum, size) => sum + size, 0);
-    checkRange(offset, length, region.byteLength);
-    this.#guarded(offset, length, false, () => {
-      let at = offset;
-      parts.forEach((part, i) => {
-        this.#copyIn(at, part, sizes[i] as number);
-        at += sizes[i] as number;
-      });
-    });
-    return length;
+    return this.#writeParts(region, offset, data);
   }
 
   /** Where `read`, `readLine` and `write` go on: bytes from the start of the mapping. */
@@ -536,10 +524,29 @@ export class Mapping implements Disposable {
     return [start, last];
   }
 
+  /** What {@linkcode pwrite} does with all but the usual; apart, since a closure in it would be made at every call. */
+  #writeParts(region: Region, offset: number, data: WriteData): number {
+    const parts = Array.isArray(data) ? data.map((part, i) => checkBytes(`data[${i}]`, part)) : [checkBytes("data", data)];
+    const sizes = parts.map(byteLengthOf);
+    const length = sizes.reduce((sum, size) => sum + size, 0);
+    checkRange(offset, length, region.byteLength);
+    this.#guarded(offset, length, false, () => {
+      let at = offset;
+      parts.forEach((part, i) => {
+        this.#copyIn(at, part, sizes[i] as number);
+        at += sizes[i] as number;
+      });
+    });
+    return length;
+  }
+
   #copyOut(target: Uint8Array, length: number, offset: number): void {
-    const address = this.#region.address + offset;
-    if (this.#guards) this.#guarded(offset, length, true, () => this.#fault(copyOut(address, target, length), "pread"));
-    else this.#fault(copyOut(address, target, length), "pread");
+    if (this.#guards) this.#guarded(offset, length, true, () => this.#copyOutBare(target, length, offset));
+    else this.#copyOutBare(target, length, offset);
+  }
+
+  #copyOutBare(target: Uint8Array, length: number, offset: number): void {
+    this.#fault(copyOut(this.#region.address + offset, target, length), "pread");
   }
 
   #copyIn(offset: number, data: Uint8Array, length: number): void {
