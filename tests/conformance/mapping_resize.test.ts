@@ -222,7 +222,8 @@ test("resizing leaves no descriptors and no mappings behind", () => {
   mapping.resize();
   const before = count();
   for (let i = 1; i < 200; i++) mapping.resize(i * 1000);
-  assert.deepEqual(count(), before);
+  // Fewer is right: a collection may close what a test before has dropped.
+  count().forEach((now, i) => assert.ok(now <= (before[i] as number), `${now} after, ${before[i]} before`));
 });
 
 const fullTest = "a full file system is ENOSPC at create and at resize, and all is as it was";
