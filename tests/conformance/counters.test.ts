@@ -259,7 +259,7 @@ test("opening and closing leaves no descriptor and no mapping behind", () => {
     Counters.open(path).close();
     assertThrows(() => Counters.open(path, { count: 1 }), rangeError());
   }
-  assert.equal(open(), before);
+  assert.ok(open() <= before, "fewer is right: a collection may close what a test before has dropped");
   assert.ok(!fs.readFileSync("/proc/self/maps", "utf8").includes("no-mapping-left"));
 });
 

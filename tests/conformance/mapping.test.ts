@@ -288,7 +288,7 @@ test("opening and closing leaves no descriptor behind", () => {
       assert.ok(error instanceof MapError);
     }
   }
-  assert.equal(open(), before);
+  assert.ok(open() <= before, "fewer is right: a collection may close what a test before has dropped");
 });
 
 test("closing unmaps", () => {

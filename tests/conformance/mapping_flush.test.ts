@@ -68,7 +68,7 @@ test("flushAsync does not block, many run at once, and close, resize or unsafeCl
     mapping.close();
     await flushed;
   }
-  assert.equal(open(), before);
+  assert.ok(open() <= before, "fewer is right: a collection may close what a test before has dropped");
 });
 
 test("every hint can be given, or says EOPNOTSUPP with its name, and no byte changes", () => {

@@ -153,7 +153,7 @@ test("waiting and giving up leave no descriptor behind", async () => {
   for (let i = 0; i < 5; i++) await free(one, {});
   for (let i = 0; i < 50; i++) one.lock({ offset: 50 })[Symbol.dispose]();
   assertThrows(() => one.lock({ offset: 101 }), rangeError());
-  assert.equal(open(), before);
+  assert.ok(open() <= before, "fewer is right: a collection may close what a test before has dropped");
 });
 
 test("wrong ranges and options", async () => {
