@@ -4,6 +4,7 @@
  * @module
  */
 import {
+  abortSignal,
   checkBigInt,
   checkInteger,
   checkOptions,
@@ -11,9 +12,8 @@ import {
   integer,
   mixedForms,
   notNumeric,
-  type OptionCheck,
 } from "./checks.ts";
-import { closedError, invalidType, nativeError, rangeError, readOnlyError } from "./errors.ts";
+import { closedError, nativeError, rangeError, readOnlyError } from "./errors.ts";
 import { allocateScratch, native, type Scratch } from "./native/native.ts";
 import { codes, type NativeFunctions } from "./native/symbols.ts";
 
@@ -43,11 +43,6 @@ export interface WaitOptions {
   /** Ends the wait with the signal's reason. */
   signal?: AbortSignal;
 }
-
-export const abortSignal: OptionCheck<AbortSignal> = (name, value) => {
-  if (!(value instanceof AbortSignal)) throw invalidType(name, "an AbortSignal", value);
-  return value;
-};
 
 let words: Scratch | undefined;
 let exact: BigInt64Array | undefined;

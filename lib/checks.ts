@@ -43,6 +43,11 @@ export const string: OptionCheck<string> = (name, value) => {
   return value;
 };
 
+export const abortSignal: OptionCheck<AbortSignal> = (name, value) => {
+  if (!(value instanceof AbortSignal)) throw invalidType(name, "an AbortSignal", value);
+  return value;
+};
+
 /** An integer option in `min`..`max`. */
 export function integer(min: number, max: number = Number.MAX_SAFE_INTEGER): OptionCheck<number> {
   return (name, value) => checkInteger(name, value, min, max);

@@ -5,8 +5,8 @@
  */
 import * as fs from "node:fs";
 import { promisify } from "node:util";
-import { abortSignal, type CellHost, Int64Atomics } from "./atomics.ts";
-import { boolean, checkBytes, checkInteger, checkOptions, checkPath, checkRange, integer, oneOf } from "./checks.ts";
+import { type CellHost, Int64Atomics } from "./atomics.ts";
+import { abortSignal, boolean, checkBytes, checkInteger, checkOptions, checkPath, checkRange, integer, oneOf } from "./checks.ts";
 import { check, closedError, errno, fromFileSystem, invalidType, MapError, nativeError, outOfRange, rangeError, readOnlyError } from "./errors.ts";
 import { Descriptor, fileSystem, openRegular, reserve } from "./files.ts";
 import { lineAt, linesOf, streamOf } from "./mapping/lines.ts";

@@ -59,8 +59,10 @@ export class Outbox {
   /** Writes a payload as the next record, without checksum and sequence; returns its bytes. */
   add(prepared: Prepared): number {
     const most = mostBytes(prepared);
-    if (most > 3 * MAX_PAYLOAD_BYTES || (typeof prepared !== "string" && most > MAX_PAYLOAD_BYTES)) {
-      throw rangeError(`a payload of ${prepared.length} bytes is more than the ${MAX_PAYLOAD_BYTES} that a record can hold`);
+    // Of a text, a UTF-16 unit is at least a byte.
+    const least = typeof prepared === "string" ? prepared.length : most;
+    if (least > MAX_PAYLOAD_BYTES) {
+      throw rangeError(`a payload of ${least} bytes is more than the ${MAX_PAYLOAD_BYTES} that a record can hold`);
     }
     const start = this.#end;
     this.#stage.grow(start + recordBytes(most), start);
