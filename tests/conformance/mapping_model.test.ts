@@ -151,9 +151,10 @@ const resize = step("resize", (model, handle, at, length, value) => {
   if (wanted === undefined && handle.length * 2 > MOST) return;
   const target = wanted ?? handle.length * 2;
   assert.equal(handle.mapping.resize(wanted), target);
-  if (target === handle.length) return;
+  // To the same length it does nothing, unless the file is shorter by now or the mapping is broken.
+  if (target === handle.length && !handle.pages.broken && model.content.length >= target) return;
   // Growing never cuts what another handle has added.
-  model.setLength(target > handle.length ? Math.max(target, model.content.length) : target);
+  model.setLength(target >= handle.length ? Math.max(target, model.content.length) : target);
   handle.length = target;
   handle.pages = { broken: false };
 });
