@@ -9,10 +9,11 @@ import process from "node:process";
 import { setTimeout as sleep } from "node:timers/promises";
 import { compare, countFile, type Counted, type Expected } from "./ingest/check.ts";
 import { Crew, killPlan, type Kind, randomNumbers } from "./ingest/crew.ts";
-import { help, type Options, parseOptions, UsageError } from "./ingest/options.ts";
+import { help, type Options, parseOptions } from "./ingest/options.ts";
 import { splitFile } from "./ingest/parts.ts";
 import { type Outcome, type ProgressState, report, startProgress } from "./ingest/report.ts";
 import { names, Shared } from "./ingest/shared.ts";
+import { UsageError } from "./usage.ts";
 
 /** No line pushed or counted for so long means that something hangs. */
 const STALL_MS = 60_000;

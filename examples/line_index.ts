@@ -10,6 +10,7 @@ import { existsSync, renameSync, rmSync, statSync } from "node:fs";
 import process from "node:process";
 import { parseArgs } from "node:util";
 import { Mapping } from "../mod.ts";
+import { UsageError, wholeNumber } from "./usage.ts";
 
 const help = `Usage: node examples/line_index.ts FILE [LINE ...] [options]     (or bun, or deno run -A)
 
@@ -30,21 +31,11 @@ const [AT_MAGIC, AT_BYTES, AT_CHANGED, AT_LINES] = [0, WORD, 2 * WORD, 3 * WORD]
 const CHUNK_BYTES = 1 << 20;
 const NEWLINE = 10;
 
-class UsageError extends Error {}
-
 interface Options {
   readonly file: string;
   readonly index: string;
   readonly lines: readonly number[];
   readonly random: number;
-}
-
-function wholeNumber(name: string, text: string, min: number, max: number): number {
-  const value = Number(text);
-  if (text.trim() === "" || !Number.isSafeInteger(value) || value < min || value > max) {
-    throw new UsageError(`${name} must be a whole number from ${min} to ${max}; received '${text}'`);
-  }
-  return value;
 }
 
 function parse() {

@@ -8,6 +8,7 @@ import process from "node:process";
 import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
 import { MapError, Mapping } from "../mod.ts";
+import { UsageError, wholeNumber } from "./usage.ts";
 
 const help = `Usage: node examples/tail.ts FILE [options]     (or bun, or deno run -A)
 
@@ -28,21 +29,11 @@ const BATCH_BYTES = 1 << 20;
 const CHUNK_BYTES = 1 << 16;
 const NEWLINE = 10;
 
-class UsageError extends Error {}
-
 interface Options {
   readonly file: string;
   readonly lines: number;
   readonly until: string | undefined;
   readonly intervalMs: number;
-}
-
-function wholeNumber(name: string, text: string, min: number, max: number): number {
-  const value = Number(text);
-  if (text.trim() === "" || !Number.isSafeInteger(value) || value < min || value > max) {
-    throw new UsageError(`${name} must be a whole number from ${min} to ${max}; received '${text}'`);
-  }
-  return value;
 }
 
 function parse() {

@@ -1,6 +1,7 @@
 /** The command line of the ingest example. */
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
+import { UsageError, wholeNumber } from "../usage.ts";
 
 export const runtimes = ["node", "bun", "deno"] as const;
 export type Runtime = (typeof runtimes)[number];
@@ -17,11 +18,6 @@ export interface Options {
   readonly seed: number;
   readonly batch: number;
   readonly keep: boolean;
-}
-
-/** A command line that cannot be followed. */
-export class UsageError extends Error {
-  override readonly name = "UsageError";
 }
 
 export const sample: string = fileURLToPath(new URL("../data/access_log.txt", import.meta.url));
@@ -56,16 +52,16 @@ export function parseOptions(args: readonly string[]): Options | "help" {
   const { values, positionals } = parse(args);
   if (values.help) return "help";
   if (positionals.length > 1) throw new UsageError(`one FILE at a time; received ${positionals.map((name) => `'${name}'`).join(", ")}`);
-  const kills = values.kills === undefined ? undefined : count("--kills", values.kills, 1, 1000);
+  const kills = values.kills === undefined ? undefined : wholeNumber("--kills", values.kills, 1, 1000);
   return {
     file: positionals[0] ?? sample,
-    producers: count("--producers", values.producers, 1, 64),
-    consumers: count("--consumers", values.consumers, 1, 64),
+    producers: wholeNumber("--producers", values.producers, 1, 64),
+    consumers: wholeNumber("--consumers", values.consumers, 1, 64),
     runtime: runtimeName(values.runtime),
     kill: values.kill || kills !== undefined,
     kills,
-    seed: values.seed === undefined ? Math.floor(Math.random() * MAX_SEED) : count("--seed", values.seed, 0, MAX_SEED),
-    batch: count("--batch", values.batch, 1, 10_000),
+    seed: values.seed === undefined ? Math.floor(Math.random() * MAX_SEED) : wholeNumber("--seed", values.seed, 0, MAX_SEED),
+    batch: wholeNumber("--batch", values.batch, 1, 10_000),
     keep: values.keep,
   };
 }
@@ -91,12 +87,6 @@ function parse(args: readonly string[]) {
   } catch (error) {
     throw new UsageError((error as Error).message);
   }
-}
-
-function count(name: string, text: string, min: number, max: number): number {
-  const value = /^\d{1,15}$/.test(text) ? Number(text) : NaN;
-  if (value >= min && value <= max) return value;
-  throw new UsageError(`${name} must be a whole number from ${min} to ${max}; received '${text}'`);
 }
 
 function runtimeName(text: string): Runtime | "mixed" {

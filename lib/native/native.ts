@@ -103,11 +103,6 @@ export function pageSize(): number {
   return load().pageSize;
 }
 
-/** The runtime that this process is, without loading anything. */
-export function runtimeName(): Adapter["runtime"] {
-  return chooseAdapter().runtime;
-}
-
 /** See {@linkcode Adapter.arraysAreCheap}. */
 export function arraysAreCheap(): boolean {
   return load().adapter.arraysAreCheap;

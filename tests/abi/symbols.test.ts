@@ -6,6 +6,7 @@ import * as table from "../../lib/native/symbols.ts";
 import { readElf } from "../support/elf.ts";
 import { readHeader } from "../support/header.ts";
 import { library } from "../support/runtimes.ts";
+import { CONSUMER_CELLS, CONSUMER_LOCK, NEXT_SEGMENT, PRODUCER_CELLS } from "../../lib/layout/queue.ts";
 
 const header = readHeader();
 
@@ -61,4 +62,6 @@ test("result codes, flags and kinds are the header's", () => {
 
 test("the layout of the commit cells is the header's", () => {
   assert.equal(table.CELL_PAIR_BYTES, header.constants.get("HF_CELL_PAIR_BYTES"));
+  assert.ok(PRODUCER_CELLS + table.CELL_PAIR_BYTES <= CONSUMER_LOCK, "the producer's cells end before the consumer's lock");
+  assert.ok(CONSUMER_CELLS + table.CELL_PAIR_BYTES <= NEXT_SEGMENT, "the consumer's cells end before the next word");
 });

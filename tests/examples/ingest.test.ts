@@ -14,7 +14,8 @@ import { fileURLToPath } from "node:url";
 import { compare, type Counted, countFile, type Expected } from "../../examples/ingest/check.ts";
 import { killPlan, randomNumbers } from "../../examples/ingest/crew.ts";
 import { counterNames, cutPath, parseLogLine } from "../../examples/ingest/log_line.ts";
-import { parseOptions, sample, UsageError } from "../../examples/ingest/options.ts";
+import { parseOptions, sample } from "../../examples/ingest/options.ts";
+import { UsageError } from "../../examples/usage.ts";
 import { linesOf, splitFile } from "../../examples/ingest/parts.ts";
 
 const root = fileURLToPath(new URL("../../", import.meta.url));
