@@ -93,3 +93,36 @@ HF_EXACT_FORM(hf_or64_exact, word[0] = __atomic_fetch_or(cell, word[0], __ATOMIC
 HF_EXACT_FORM(hf_xor64_exact, word[0] = __atomic_fetch_xor(cell, word[0], __ATOMIC_SEQ_CST))
 HF_EXACT_FORM(hf_exchange64_exact, word[0] = __atomic_exchange_n(cell, word[0], __ATOMIC_SEQ_CST))
 HF_EXACT_FORM(hf_cas64_exact, (void)__atomic_compare_exchange_n(cell, &word[0], word[1], false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
+
+/* A union, since a cast of the pointer would break the aliasing rules; reading the other member reinterprets (C17 6.5.2.3, note 97). */
+union number {
+  hf_cell bits;
+  double value;
+};
+
+double hf_float_load(double address, double unused) {
+  (void)unused;
+  const hf_cell *cell = cell_at(address);
+  if (cell == NULL) return HF_E_INVAL;
+  union number found = {.bits = __atomic_load_n(cell, __ATOMIC_SEQ_CST)};
+  return hf_faulted(cell) ? HF_E_FAULT : found.value;
+}
+
+double hf_float_store(double address, double value) {
+  hf_cell *cell = cell_at(address);
+  if (cell == NULL) return HF_E_INVAL;
+  union number stored = {.value = value};
+  __atomic_store_n(cell, stored.bits, __ATOMIC_SEQ_CST);
+  return hf_faulted(cell) ? HF_E_FAULT : value;
+}
+
+double hf_float_add(double address, double operand) {
+  hf_cell *cell = cell_at(address);
+  if (cell == NULL) return HF_E_INVAL;
+  union number old = {.bits = __atomic_load_n(cell, __ATOMIC_RELAXED)};
+  union number sum;
+  do {
+    sum.value = old.value + operand;
+  } while (!__atomic_compare_exchange_n(cell, &old.bits, sum.bits, true, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED));
+  return hf_faulted(cell) ? HF_E_FAULT : old.value;
+}

@@ -238,3 +238,44 @@ double hf_lock_sleep(double lock, double owner, double timeout_ms) {
   }
   return hf_faulted(word) ? HF_E_FAULT : result;
 }
+
+struct sealed_arguments {
+  uint64_t *word;
+  uint32_t salt;
+};
+
+static bool sealed_arguments(struct sealed_arguments *out, double address, double salt) {
+  out->word = (uint64_t *)hf_pointer(address, 8);
+  return out->word != NULL && hf_u32(salt, &out->salt);
+}
+
+static bool sealable(double value, uint64_t *out) { return hf_whole(value, out) && *out <= VERSION_MAX; }
+
+double hf_sealed_load(double address, double salt) {
+  struct sealed_arguments given;
+  if (!sealed_arguments(&given, address, salt)) return HF_E_INVAL;
+  __atomic_thread_fence(__ATOMIC_ACQUIRE);
+  uint64_t value;
+  bool whole = unseal(__atomic_load_n(given.word, __ATOMIC_ACQUIRE), given.salt, &value);
+  if (hf_faulted(given.word)) return HF_E_FAULT;
+  return whole ? hf_to_double(value) : HF_E_CORRUPT;
+}
+
+double hf_sealed_store(double address, double value, double salt) {
+  struct sealed_arguments given;
+  uint64_t stored;
+  if (!sealed_arguments(&given, address, salt) || !sealable(value, &stored)) return HF_E_INVAL;
+  __atomic_store_n(given.word, seal(stored, given.salt), __ATOMIC_RELEASE);
+  return hf_faulted(given.word) ? HF_E_FAULT : value;
+}
+
+double hf_sealed_cas(double address, double expected, double replacement, double salt) {
+  struct sealed_arguments given;
+  uint64_t from, to, value;
+  if (!sealed_arguments(&given, address, salt) || !sealable(expected, &from) || !sealable(replacement, &to)) return HF_E_INVAL;
+  uint64_t found = seal(from, given.salt);
+  (void)__atomic_compare_exchange_n(given.word, &found, seal(to, given.salt), false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+  bool whole = unseal(found, given.salt, &value);
+  if (hf_faulted(given.word)) return HF_E_FAULT;
+  return whole ? hf_to_double(value) : HF_E_CORRUPT;
+}

@@ -29,7 +29,7 @@
 #endif
 
 /* Raised by one whenever a function's meaning or signature changes; lib/native/symbols.ts holds the same number. */
-#define HF_ABI_VERSION 2
+#define HF_ABI_VERSION 3
 
 /* Own result codes. They stand clear of every errno, and below -2^53 so that the atomics can use them too. */
 #define HF_E_BASE (-9223372036854775808.0) /* -2^63 */
@@ -109,6 +109,12 @@ HF_EXPORT double hf_replace(double address, double length);
  * 0 or -errno. After a failure the file may be longer than before, by zeros: the caller cuts it back.
  */
 HF_EXPORT double hf_reserve(double fd, double offset, double length);
+
+/*
+ * Gives the storage of `length` bytes of `fd` from `offset` on back and leaves the file as long as it is: the bytes read as zeros, in
+ * every mapping (fallocate(2), FALLOC_FL_PUNCH_HOLE). 0 or -errno: -EOPNOTSUPP on file systems that can't.
+ */
+HF_EXPORT double hf_punch(double fd, double offset, double length);
 
 /* Keeps the pages in memory (`lock` 1, mlock(2)) or lets them go (0). 0 or -errno: -ENOMEM beyond RLIMIT_MEMLOCK. */
 HF_EXPORT double hf_lock_pages(double address, double length, double lock);
@@ -190,6 +196,15 @@ HF_EXPORT double hf_exchange64_exact(double address, double words);
 /* words[0] expected, words[1] replacement; the value found goes to words[0]. */
 HF_EXPORT double hf_cas64_exact(double address, double words);
 
+/*
+ * The cell as a double (IEEE 754 binary64): its value, `value`, the old value. hf_float_add() adds as the CPU does, so a sum may be rounded.
+ * Every double is a possible result: one that equals HF_E_FAULT or HF_E_INVAL is that failure if hf_region_broken() says so, or if the
+ * address is null or misaligned.
+ */
+HF_EXPORT double hf_float_load(double address, double unused);
+HF_EXPORT double hf_float_store(double address, double value);
+HF_EXPORT double hf_float_add(double address, double operand);
+
 /* ---- guard (guard.c): memory whose file another process may cut short ------------------------------------------------ */
 
 /*
@@ -248,6 +263,15 @@ HF_EXPORT double hf_wait32(double address, double expected, double timeout_ms);
 /* Wakes up to `count` sleepers of the word; returns how many there were. */
 HF_EXPORT double hf_wake32(double address, double count);
 
+#define HF_WAITS_MAX 128u
+
+/*
+ * Sleeps while each of `count` words equals what is expected of it, for at most `timeout_ms` milliseconds (futex_waitv(2)): `waits` are
+ * `count` pairs of doubles, address and expected value, in the caller's own memory, 1 to HF_WAITS_MAX of them. The index of a word that
+ * was woken, -EAGAIN when one differs at once, -ETIMEDOUT, -ENOSYS before Linux 5.16. Blocks the calling thread.
+ */
+HF_EXPORT double hf_wait_any(double waits, double count, double timeout_ms);
+
 /* ---- commit (commit.c): a lock word and a checksummed double cell ------------------------------------------------------ */
 
 /*
@@ -289,6 +313,19 @@ HF_EXPORT double hf_unlock(double lock, double owner);
  * when there is a reason to try again, -ETIMEDOUT.
  */
 HF_EXPORT double hf_lock_sleep(double lock, double owner, double timeout_ms);
+
+#define HF_SEALED_MAX 281474976710655.0 /* 2^48 - 1 */
+
+/*
+ * A sealed word is a u64 that tells of its own damage: a value of 48 bits, and above them the low 16 bits of the CRC-32C of the value as
+ * u64, seeded with `salt`. Load: the value; what was read before the call is read before the word, and what is read after it after the
+ * word. Store: with release ordering; `value`. Compare-exchange: the value found, `replacement` was stored if and only if that equals
+ * `expected`; sequentially consistent. HF_E_CORRUPT where the word's check does not hold: nothing was changed, except by the store,
+ * which does not look.
+ */
+HF_EXPORT double hf_sealed_load(double address, double salt);
+HF_EXPORT double hf_sealed_store(double address, double value, double salt);
+HF_EXPORT double hf_sealed_cas(double address, double expected, double replacement, double salt);
 
 /* ---- record (record.c): checksummed copies in and out of a segment ---------------------------------------------------- */
 

@@ -110,20 +110,38 @@ double hf_replace(double address, double length) {
   return mmap(start, bytes, PROT_READ | PROT_WRITE, kind, -1, 0) == MAP_FAILED ? hf_errno() : 0;
 }
 
-double hf_reserve(double fd, double offset, double length) {
+#if defined(__linux__)
+
+static double allocate(double fd, double offset, double length, int mode) {
   int descriptor;
   uint64_t start, bytes;
   if (!hf_int(fd, &descriptor) || !hf_whole(offset, &start) || !hf_whole(length, &bytes) || bytes == 0) return HF_E_INVAL;
-#if defined(__linux__)
   int result;
   do {
-    result = fallocate(descriptor, 0, (off_t)start, (off_t)bytes);
+    result = fallocate(descriptor, mode, (off_t)start, (off_t)bytes);
   } while (result != 0 && errno == EINTR);
   return result == 0 ? 0 : hf_errno();
-#else
-  return HF_E_UNSUPPORTED;
-#endif
 }
+
+double hf_reserve(double fd, double offset, double length) { return allocate(fd, offset, length, 0); }
+
+double hf_punch(double fd, double offset, double length) {
+  return allocate(fd, offset, length, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE);
+}
+
+#else
+
+double hf_reserve(double fd, double offset, double length) {
+  (void)fd, (void)offset, (void)length;
+  return HF_E_UNSUPPORTED;
+}
+
+double hf_punch(double fd, double offset, double length) {
+  (void)fd, (void)offset, (void)length;
+  return HF_E_UNSUPPORTED;
+}
+
+#endif
 
 double hf_lock_pages(double address, double length, double lock) {
   size_t bytes;

@@ -12,16 +12,22 @@
 #include <time.h>
 #include <unistd.h>
 
-int hf_futex_wait(uint32_t *word, uint32_t expected, uint32_t timeout_ms) {
-  /* An absolute deadline, so that a signal that interrupts the sleep does not lengthen it. */
-  struct timespec deadline;
-  if (clock_gettime(CLOCK_MONOTONIC, &deadline) != 0) return -errno;
-  deadline.tv_sec += (time_t)(timeout_ms / 1000u);
-  deadline.tv_nsec += (long)(timeout_ms % 1000u) * 1000000L;
-  if (deadline.tv_nsec >= 1000000000L) {
-    deadline.tv_nsec -= 1000000000L;
-    deadline.tv_sec += 1;
+/* An absolute deadline, so that a signal that interrupts the sleep does not lengthen it. */
+static int deadline_after(uint32_t timeout_ms, struct timespec *deadline) {
+  if (clock_gettime(CLOCK_MONOTONIC, deadline) != 0) return -errno;
+  deadline->tv_sec += (time_t)(timeout_ms / 1000u);
+  deadline->tv_nsec += (long)(timeout_ms % 1000u) * 1000000L;
+  if (deadline->tv_nsec >= 1000000000L) {
+    deadline->tv_nsec -= 1000000000L;
+    deadline->tv_sec += 1;
   }
+  return 0;
+}
+
+int hf_futex_wait(uint32_t *word, uint32_t expected, uint32_t timeout_ms) {
+  struct timespec deadline;
+  int failure = deadline_after(timeout_ms, &deadline);
+  if (failure != 0) return failure;
   for (;;) {
     long result = syscall(SYS_futex, word, FUTEX_WAIT_BITSET, expected, &deadline, NULL, FUTEX_BITSET_MATCH_ANY);
     if (result == 0) return 0;
@@ -34,7 +40,40 @@ int hf_futex_wake(uint32_t *word, int count) {
   return result >= 0 ? (int)result : -errno;
 }
 
+/* The headers of glibc 2.17 know neither: struct futex_waitv of <linux/futex.h>, and its call, the same number on every CPU. */
+struct wait_entry {
+  uint64_t expected;
+  uint64_t address;
+  uint32_t flags;
+  uint32_t reserved;
+};
+
+enum { WAITV_CALL = 449, WORD_OF_32_BITS = 2 };
+
+static double wait_any(const double *waits, uint32_t count, uint32_t timeout_ms) {
+  struct wait_entry entries[HF_WAITS_MAX];
+  for (uint32_t i = 0; i < count; i++) {
+    uint32_t expected;
+    uint32_t *word = (uint32_t *)hf_pointer(waits[2 * i], sizeof(uint32_t));
+    if (word == NULL || !hf_u32(waits[2 * i + 1], &expected)) return HF_E_INVAL;
+    entries[i] = (struct wait_entry){.expected = expected, .address = (uint64_t)(uintptr_t)word, .flags = WORD_OF_32_BITS};
+  }
+  struct timespec deadline;
+  int failure = deadline_after(timeout_ms, &deadline);
+  if (failure != 0) return failure;
+  for (;;) {
+    long result = syscall(WAITV_CALL, entries, count, 0u, &deadline, CLOCK_MONOTONIC);
+    if (result >= 0) return (double)result;
+    if (errno != EINTR) return hf_errno();
+  }
+}
+
 #else
+
+static double wait_any(const double *waits, uint32_t count, uint32_t timeout_ms) {
+  (void)waits, (void)count, (void)timeout_ms;
+  return -(double)ENOSYS;
+}
 
 int hf_futex_wait(uint32_t *word, uint32_t expected, uint32_t timeout_ms) {
   (void)word, (void)expected, (void)timeout_ms;
@@ -60,4 +99,13 @@ double hf_wake32(double address, double count) {
   int sleepers;
   if (word == NULL || !hf_int(count, &sleepers) || sleepers < 0) return HF_E_INVAL;
   return sleepers == 0 ? 0 : hf_futex_wake(word, sleepers); /* the kernel takes 0 for 1 */
+}
+
+double hf_wait_any(double waits, double count, double timeout_ms) {
+  const double *pairs = (const double *)hf_pointer(waits, sizeof(double));
+  uint32_t entries, limit;
+  if (pairs == NULL || !hf_u32(count, &entries) || entries == 0 || entries > HF_WAITS_MAX || !hf_u32(timeout_ms, &limit)) {
+    return HF_E_INVAL;
+  }
+  return wait_any(pairs, entries, limit);
 }

@@ -22,7 +22,7 @@ import {
   planFlags,
   planGranularity,
 } from "./mapping/options.ts";
-import { doom } from "./mapping/unlink.ts";
+import { doom } from "./auto_unlink.ts";
 import { byteLengthOf, copyIn, copyOut } from "./native/copy.ts";
 import { native, pageSize } from "./native/native.ts";
 import { advices, codes, mapFlags, type NativeFunctions } from "./native/symbols.ts";

@@ -7,7 +7,7 @@
  */
 
 /** The ABI version that this table describes, `HF_ABI_VERSION` of the header. */
-export const ABI_VERSION = 2;
+export const ABI_VERSION = 3;
 
 /** Parameter names of each native function. */
 export const symbols = {
@@ -22,6 +22,7 @@ export const symbols = {
   hf_unmap: ["address", "length"],
   hf_replace: ["address", "length"],
   hf_reserve: ["fd", "offset", "length"],
+  hf_punch: ["fd", "offset", "length"],
   hf_lock_pages: ["address", "length", "lock"],
   hf_advise: ["address", "length", "advice"],
   hf_resident: ["address", "length"],
@@ -46,6 +47,9 @@ export const symbols = {
   hf_xor64_exact: ["address", "words"],
   hf_exchange64_exact: ["address", "words"],
   hf_cas64_exact: ["address", "words"],
+  hf_float_load: ["address", "unused"],
+  hf_float_store: ["address", "value"],
+  hf_float_add: ["address", "operand"],
   hf_guard_install: [],
   hf_region_broken: ["address"],
   hf_copy_out: ["*target", "target_offset", "source", "length"],
@@ -56,6 +60,7 @@ export const symbols = {
   hf_lock_probe: ["fd", "offset", "length"],
   hf_wait32: ["address", "expected", "timeout_ms"],
   hf_wake32: ["address", "count"],
+  hf_wait_any: ["waits", "count", "timeout_ms"],
   hf_cell_read: ["cells", "count", "salt", "values"],
   hf_cell_init: ["cells", "count", "salt", "values"],
   hf_begin: ["lock", "owner", "cells", "count", "salt", "values"],
@@ -63,6 +68,9 @@ export const symbols = {
   hf_publish: ["lock", "owner", "cells", "count", "salt", "values"],
   hf_unlock: ["lock", "owner"],
   hf_lock_sleep: ["lock", "owner", "timeout_ms"],
+  hf_sealed_load: ["address", "salt"],
+  hf_sealed_store: ["address", "value", "salt"],
+  hf_sealed_cas: ["address", "expected", "replacement", "salt"],
   hf_record_write: ["target", "source", "length", "salt", "position"],
   hf_record_read: ["target", "capacity", "source", "limit", "salt", "position"],
   hf_words_load: ["address", "count", "values"],

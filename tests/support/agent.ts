@@ -2,7 +2,8 @@
  * A child process that does with holdfast what it is told: JSON lines in on stdin, one JSON line out for each on stdout.
  * `spawn.ts` is the other end. It ends when its stdin does.
  */
-import { Counters, MapError, Mapping, Queue } from "../../mod.ts";
+import * as holdfast from "../../mod.ts";
+import type { Counters, Mapping } from "../../mod.ts";
 
 /** A value on the wire: bigints and bytes are wrapped. */
 export type Wire = null | boolean | number | string | Wire[] | { [key: string]: Wire };
@@ -10,6 +11,8 @@ export type Wire = null | boolean | number | string | Wire[] | { [key: string]: 
 export type Command =
   /** Opens a file and keeps it under a name. */
   | { do: "open"; as: string; kind: "Mapping" | "Counters" | "Queue"; path: string; options?: Wire }
+  /** Calls a static method of a class that mod.ts exports and keeps an object result under `as`. */
+  | { do: "static"; class: string; method: string; args?: Wire[]; as?: string }
   /** Calls a method (with dots: of a property) and keeps an object result under `as`. */
   | { do: "call"; on: string; method: string; args?: Wire[]; as?: string }
   /** Reads a property. */
@@ -50,22 +53,28 @@ function find(name: string): Target {
   return object;
 }
 
+/** The result, or nothing of it if it is kept here. */
+function keep(name: string | undefined, result: unknown): unknown {
+  if (name === undefined) return result;
+  objects.set(name, result as Target);
+  return null;
+}
+
 async function execute(command: Command): Promise<unknown> {
   switch (command.do) {
     case "open": {
-      const kinds = { Mapping, Counters, Queue } as unknown as Record<string, { open(path: string, options?: unknown): Target }>;
-      const options = command.options === undefined ? undefined : decode(command.options);
-      objects.set(command.as, (kinds[command.kind] as { open(path: string, options?: unknown): Target }).open(command.path, options));
-      return null;
+      const { as, kind, path, options } = command;
+      return await execute({ do: "static", class: kind, method: "open", args: options === undefined ? [path] : [path, options], as });
+    }
+    case "static": {
+      const type = (holdfast as unknown as Record<string, Record<string, (...args: unknown[]) => unknown>>)[command.class];
+      return keep(command.as, await type?.[command.method]?.(...(command.args ?? []).map(decode)));
     }
     case "call": {
       const steps = command.method.split(".");
       const method = steps.pop() as string;
       const target = steps.reduce((object, step) => object[step] as Target, find(command.on));
-      const result = await (target[method] as (...args: unknown[]) => unknown)(...(command.args ?? []).map(decode));
-      if (command.as === undefined) return result;
-      objects.set(command.as, result as Target);
-      return null;
+      return keep(command.as, await (target[method] as (...args: unknown[]) => unknown)(...(command.args ?? []).map(decode)));
     }
     case "get":
       return find(command.on)[command.property];
@@ -88,7 +97,7 @@ async function answer(line: string): Promise<void> {
     reply = { result: encode(await execute(JSON.parse(line) as Command)) };
   } catch (error) {
     const { name, message, code } = error as Error & { code?: string };
-    reply = { error: { name, message, ...(code === undefined ? {} : { code }), mapError: error instanceof MapError } };
+    reply = { error: { name, message, ...(code === undefined ? {} : { code }), mapError: error instanceof holdfast.MapError } };
   }
   process.stdout.write(`${JSON.stringify(reply)}\n`);
 }

@@ -1,5 +1,5 @@
 /**
- * Files that are removed with their mapping.
+ * Files that are removed with the handle that opened them.
  *
  * @module
  */
