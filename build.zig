@@ -109,7 +109,7 @@ fn addLibrary(b: *std.Build, target: Target, sources: []const []const u8) std.Bu
 
     // GCC and Clang may call libgcc's __aarch64_* helpers for atomics; there is no libgcc here.
     const cpu_flags: []const []const u8 = if (resolved.result.cpu.arch == .aarch64) &.{"-mno-outline-atomics"} else &.{};
-    const flags = std.mem.concat(b.allocator, []const u8, &.{ &c_flags, &.{"-O2"}, cpu_flags }) catch @panic("OOM");
+    const flags = std.mem.concat(b.allocator, []const u8, &.{ &c_flags, &.{ "-O2", "-fomit-frame-pointer" }, cpu_flags }) catch @panic("OOM");
 
     for (sources) |source| {
         const object = b.addObject(.{

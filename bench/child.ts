@@ -49,21 +49,46 @@ function commandOf(program: string, workload: Workload, subject: Subject, folder
   return [executableOf(runtime), [...options[runtime], script, workload.name, folder, way, file]];
 }
 
-/** One subject at one workload. It waits, asleep, while the others have their turn. */
-export class Child {
+/** One subject at one workload, in one process or several. They wait, asleep, while the others have their turn. */
+export class Team {
   readonly subject: Subject;
+  readonly #members: readonly Child[];
+
+  /** Starts the processes, with an empty folder inside `folder`. `program` is the compiled C program, `file` the large file or "". */
+  constructor(program: string, workload: Workload, subject: Subject, folder: string, file: string) {
+    const own = path.join(folder, `${workload.name}-${subject}`);
+    mkdirSync(own);
+    this.subject = subject;
+    this.#members = Array.from({ length: workload.processes ?? 1 }, () => new Child(program, workload, subject, own, file));
+  }
+
+  /** Waits until all have opened their files. */
+  async ready(): Promise<void> {
+    await Promise.all(this.#members.map((member) => member.ready()));
+  }
+
+  /** Has them do `operations`, each its part; returns the nanoseconds until the last was done, by the number of operations. */
+  async round(operations: number): Promise<number> {
+    const share = Math.ceil(operations / this.#members.length);
+    const times = await Promise.all(this.#members.map((member) => member.round(share)));
+    return Math.max(...times) / (share * this.#members.length);
+  }
+
+  /** Lets them end by themselves. */
+  async close(): Promise<void> {
+    await Promise.all(this.#members.map((member) => member.close()));
+  }
+}
+
+class Child {
   readonly #child: ChildProcess;
   readonly #lines: AsyncIterator<string>;
   readonly #what: string;
   readonly #ended: Promise<string>;
 
-  /** Starts the process, with an empty folder of its own inside `folder`. `program` is the compiled C program, `file` the large file or "". */
   constructor(program: string, workload: Workload, subject: Subject, folder: string, file: string) {
-    const own = path.join(folder, `${workload.name}-${subject}`);
-    mkdirSync(own);
-    this.subject = subject;
     this.#what = `${workload.name} in ${subject}`;
-    const [exe, args] = commandOf(program, workload, subject, own, file);
+    const [exe, args] = commandOf(program, workload, subject, folder, file);
     const child = spawn(exe, args, { cwd: root, env, stdio: ["pipe", "pipe", "inherit"] });
     children.add(child);
     this.#child = child;
@@ -85,13 +110,13 @@ export class Child {
     if (line !== "ready") throw new Error(`${this.#what}: expected "ready", received "${line}"`);
   }
 
-  /** Has it do `operations`; returns the nanoseconds of one. */
+  /** Has it do `operations`; returns the nanoseconds that they took. */
   async round(operations: number): Promise<number> {
     this.#child.stdin!.write(`${operations}\n`);
     const line = await this.#line();
     const nanoseconds = Number(line);
     if (!(nanoseconds > 0)) throw new Error(`${this.#what}: expected nanoseconds, received "${line}"`);
-    return nanoseconds / operations;
+    return nanoseconds;
   }
 
   /** Lets it end by itself. */

@@ -9,7 +9,7 @@ import path from "node:path";
 import process from "node:process";
 import { parseArgs } from "node:util";
 import { buildBench } from "../scripts/build.ts";
-import { Child, killChildren } from "./child.ts";
+import { killChildren, Team } from "./child.ts";
 import { describeMachine, format, type Report, type Result, summarize } from "./report.ts";
 import { operationsOf, type Workload, wordBytes, workloads } from "./workloads.ts";
 
@@ -96,18 +96,18 @@ function obstacle(workload: Workload, folder: string, smoke: boolean): string | 
 async function measure(workload: Workload, program: string, folder: string, rounds: number, smoke: boolean): Promise<Result[]> {
   const file = workload.words === true ? path.join(folder, "words") : "";
   if (file !== "") writeWords(file, wordBytes(smoke));
-  const children: Child[] = [];
+  const teams: Team[] = [];
   for (const subject of workload.subjects) {
-    const child = new Child(program, workload, subject, folder, file);
-    await child.ready();
-    for (let i = 0; i < WARM_UP_ROUNDS; i++) await child.round(operationsOf(workload, subject, smoke));
-    children.push(child);
+    const team = new Team(program, workload, subject, folder, file);
+    await team.ready();
+    for (let i = 0; i < WARM_UP_ROUNDS; i++) await team.round(operationsOf(workload, subject, smoke));
+    teams.push(team);
   }
-  const times = new Map(children.map(({ subject }) => [subject, [] as number[]]));
+  const times = new Map(teams.map(({ subject }) => [subject, [] as number[]]));
   for (let i = 0; i < rounds; i++) {
-    for (const child of children) times.get(child.subject)?.push(await child.round(operationsOf(workload, child.subject, smoke)));
+    for (const team of teams) times.get(team.subject)?.push(await team.round(operationsOf(workload, team.subject, smoke)));
   }
-  for (const child of children) await child.close();
+  for (const team of teams) await team.close();
   if (file !== "") rmSync(file);
   const c = times.get("c") ?? [];
   return [...times].map(([subject, figures]) => summarize(workload.name, subject, operationsOf(workload, subject, smoke), figures, c));

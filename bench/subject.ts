@@ -11,7 +11,7 @@ import process from "node:process";
 import { createInterface } from "node:readline";
 import { Counters, Mapping, Queue } from "../mod.ts";
 import { preadInto, pwrite, randomRead, randomWrite } from "./mapped.ts";
-import { backlog, loadedValue, payload, type Way } from "./workloads.ts";
+import { backlog, loadedValue, payload, together, type Way } from "./workloads.ts";
 
 /** Does `count` operations; returns the milliseconds that they took. */
 type Run = (count: number) => number;
@@ -24,12 +24,28 @@ function counterAdd(folder: string): Run {
   const counters = Counters.open(path.join(folder, "counters"), { names: ["operations"] });
   return (count) => {
     const first = counters.get(0);
-    let sum = 0;
+    let last = 0;
     const start = performance.now();
-    for (let i = 0; i < count; i++) sum += counters.add(0);
+    for (let i = 0; i < count; i++) last = counters.add(0);
     const end = performance.now();
-    need(sum === count * first + (count * (count - 1)) / 2, "the old values");
+    need(last === first + count - 1, "the old value at the end");
     need(counters.get(0) === first + count, "the value at the end");
+    return end - start;
+  };
+}
+
+/** As above, beside other processes. The one that ends last finds the sum of all. */
+function counterAddTogether(folder: string): Run {
+  const counters = Counters.open(path.join(folder, "counters"), { names: ["operations", "wanted", "ended"] });
+  return (count) => {
+    let last = 0;
+    const start = performance.now();
+    for (let i = 0; i < count; i++) last = counters.add(0);
+    const end = performance.now();
+    need(last >= count - 1, "the old value at the end");
+    counters.add("wanted", count);
+    const ended = counters.add("ended") + 1;
+    if (ended % together === 0) need(counters.get(0) === counters.get("wanted"), "the sum of all processes");
     return end - start;
   };
 }
@@ -123,6 +139,8 @@ function open(workload: string, folder: string, way: Way, file: string): Run {
   switch (workload) {
     case "counter-add":
       return counterAdd(folder);
+    case "counter-add-4":
+      return counterAddTogether(folder);
     case "atomic-load":
       return atomicLoad(folder);
     case "queue-push-pop":

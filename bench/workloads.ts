@@ -52,6 +52,8 @@ export interface Workload {
   readonly goals?: Partial<Readonly<Record<Subject, Goal>>>;
   /** How many times fewer operations the "…-fs" subjects get, which go through the kernel at each. Default 20. */
   readonly slower?: number;
+  /** How many processes of a subject do the work at once, on the same files. Default 1. The operations are those of all together. */
+  readonly processes?: number;
   /** Whether all subjects work on one large file, of {@linkcode wordBytes}, whose word i has the value i. */
   readonly words?: boolean;
 }
@@ -83,8 +85,12 @@ const small = { operations: 1_000_000, smokeOperations: 2_000, subjects: copySub
 const large = { operations: 20_000, smokeOperations: 100, subjects: copySubjects, goals: each({ ratio: 1.2 }) } as const;
 const random = { operations: 1_000_000, smokeOperations: 2_000, subjects: wordSubjects, words: true } as const;
 
+/** Processes of the workload "counter-add-4". */
+export const together = 4;
+
 export const workloads: readonly Workload[] = [
-  { name: "counter-add", title: "Counters.add", ...atomic },
+  { name: "counter-add", title: "Counters.add", ...atomic, goals: { bun: { ratio: 1.8 }, deno: { ratio: 4.5 }, node: { ratio: 3.5 } } },
+  { name: "counter-add-4", title: "Counters.add, 4 processes", ...atomic, processes: together, goals: each({ ratio: 1.5 }) },
   { name: "atomic-load", title: "mapping.atomics.load", ...atomic },
   { name: "queue-push-pop", title: "Queue.push then pop, 64 bytes", ...queue },
   { name: "queue-push", title: "Queue.push alone, 64 bytes", ...queue },

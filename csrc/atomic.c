@@ -11,20 +11,22 @@ _Static_assert(__GCC_ATOMIC_LLONG_LOCK_FREE == 2, "64-bit atomics must be lock-f
 
 static inline hf_cell *cell_at(double address) { return (hf_cell *)hf_pointer(address, sizeof(hf_cell)); }
 
-static inline bool is_safe(hf_cell value) {
-  /* -(2^53 - 1)..2^53 - 1, shifted to start at 0. */
-  return value + HF_MAX_SAFE_WORD <= 2 * HF_MAX_SAFE_WORD;
+/* The functions below end in a call of this where something may be broken, so that the usual way needs no stack frame. */
+static __attribute__((noinline, cold)) double number_unless_broken(const hf_cell *cell, hf_cell value) {
+  return hf_is_broken((uintptr_t)cell) ? HF_E_FAULT : hf_to_double(value);
 }
 
-static inline double to_number(hf_cell value) { return (double)(int64_t)value; }
+static inline double number_from(const hf_cell *cell, hf_cell value) {
+  return __builtin_expect(hf_any_broken(), 0) ? number_unless_broken(cell, value) : hf_to_double(value);
+}
 
 double hf_load64(double address, double unused) {
   (void)unused;
   const hf_cell *cell = cell_at(address);
   if (cell == NULL) return HF_E_INVAL;
   hf_cell value = __atomic_load_n(cell, __ATOMIC_SEQ_CST);
-  if (hf_faulted(cell)) return HF_E_FAULT;
-  return is_safe(value) ? to_number(value) : HF_E_UNSAFE;
+  if (__builtin_expect(!hf_is_safe(value), 0)) return hf_faulted(cell) ? HF_E_FAULT : HF_E_UNSAFE;
+  return number_from(cell, value);
 }
 
 double hf_store64(double address, double value) {
@@ -43,8 +45,36 @@ double hf_store64_release(double address, double value) {
   return hf_faulted(cell) ? HF_E_FAULT : value;
 }
 
-/* A compare-exchange loop rather than a plain read-modify-write, so that a cell whose old value a number can't hold is left
-   alone instead of being changed by a call that then reports an error. */
+/* Out of the way, and volatile: a compiler that knows the constant loads it before the first check, 0.3 ns of the usual way. */
+static const volatile double refusal = HF_E_INVAL;
+
+static __attribute__((noinline, cold)) double refuse(void) { return refusal; }
+
+static __attribute__((noinline, cold)) double take_back(hf_cell *cell, hf_cell delta) {
+  (void)__atomic_fetch_sub(cell, delta, __ATOMIC_SEQ_CST);
+  return hf_faulted(cell) ? HF_E_FAULT : HF_E_UNSAFE;
+}
+
+/*
+ * One `lock xadd` rather than a compare-exchange loop, which contenders make repeat. Where the old value is one that a number can't hold, the
+ * addition is taken back: for everybody else that is an addition and a subtraction, two operations that are whole.
+ */
+static inline double add(double address, double operand, bool subtract) {
+  hf_cell *cell = cell_at(address);
+  int64_t given;
+  if (__builtin_expect(cell == NULL, 0)) return refuse();
+  if (__builtin_expect(!hf_safe(operand, &given), 0)) return refuse();
+  const hf_cell delta = subtract ? 0 - (hf_cell)given : (hf_cell)given;
+  hf_cell old = __atomic_fetch_add(cell, delta, __ATOMIC_SEQ_CST);
+  if (__builtin_expect(!hf_is_safe(old), 0)) return take_back(cell, delta);
+  return number_from(cell, old);
+}
+
+double hf_add64(double address, double operand) { return add(address, operand, false); }
+
+double hf_sub64(double address, double operand) { return add(address, operand, true); }
+
+/* These can't be taken back, so that they are a compare-exchange loop: a cell whose old value a number can't hold is left alone. */
 #define HF_NUMBER_FORM(name, expression)                                                                                \
   double name(double address, double operand) {                                                                         \
     hf_cell *cell = cell_at(address);                                                                                   \
@@ -53,13 +83,11 @@ double hf_store64_release(double address, double value) {
     const hf_cell b = (hf_cell)given;                                                                                   \
     hf_cell a = __atomic_load_n(cell, __ATOMIC_RELAXED);                                                                \
     do {                                                                                                                \
-      if (!is_safe(a)) return hf_faulted(cell) ? HF_E_FAULT : HF_E_UNSAFE;                                              \
+      if (!hf_is_safe(a)) return hf_faulted(cell) ? HF_E_FAULT : HF_E_UNSAFE;                                           \
     } while (!__atomic_compare_exchange_n(cell, &a, (expression), true, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED));           \
-    return hf_faulted(cell) ? HF_E_FAULT : to_number(a);                                                                \
+    return hf_faulted(cell) ? HF_E_FAULT : hf_to_double(a);                                                             \
   }
 
-HF_NUMBER_FORM(hf_add64, a + b)
-HF_NUMBER_FORM(hf_sub64, a - b)
 HF_NUMBER_FORM(hf_and64, a & b)
 HF_NUMBER_FORM(hf_or64, a | b)
 HF_NUMBER_FORM(hf_xor64, a ^ b)
@@ -72,7 +100,7 @@ double hf_cas64(double address, double expected, double replacement) {
   hf_cell found = (hf_cell)from;
   (void)__atomic_compare_exchange_n(cell, &found, (hf_cell)to, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
   if (hf_faulted(cell)) return HF_E_FAULT;
-  return is_safe(found) ? to_number(found) : HF_E_UNSAFE; /* an unsafe value never equals `expected`: nothing was stored */
+  return hf_is_safe(found) ? hf_to_double(found) : HF_E_UNSAFE; /* an unsafe value never equals `expected`: nothing was stored */
 }
 
 #define HF_EXACT_FORM(name, operation)                                                                                  \

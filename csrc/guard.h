@@ -32,10 +32,14 @@ void hf_region_remove(uintptr_t start);
 /* Whether the region that `address` lies in is broken. */
 bool hf_is_broken(uintptr_t address);
 
-static inline bool hf_faulted(const volatile void *address) {
+static inline bool hf_any_broken(void) {
   /* The accesses before must not be moved behind the question; the handler runs on this thread. */
   __atomic_signal_fence(__ATOMIC_SEQ_CST);
-  return __builtin_expect(__atomic_load_n(&hf_broken_regions, __ATOMIC_RELAXED) != 0, 0) && hf_is_broken((uintptr_t)address);
+  return __atomic_load_n(&hf_broken_regions, __ATOMIC_RELAXED) != 0;
+}
+
+static inline bool hf_faulted(const volatile void *address) {
+  return __builtin_expect(hf_any_broken(), 0) && hf_is_broken((uintptr_t)address);
 }
 
 #endif

@@ -164,7 +164,7 @@ HF_EXPORT double hf_sync_file(double fd, double data_only);
 /*
  * The number form. Operands are integers within +-(2^53 - 1). Arithmetic wraps at 64 bits. Each returns the old value
  * (load: the value; store: the value stored). HF_E_UNSAFE where the cell's value before the operation is no safe integer:
- * the cell is then unchanged. HF_E_FAULT if its page is gone. HF_E_INVAL for a null or misaligned address or an operand that is no safe integer.
+ * the cell is then unchanged, or, after hf_add64 and hf_sub64, changed and changed back. HF_E_FAULT if its page is gone. HF_E_INVAL for a null or misaligned address or an operand that is no safe integer.
  * `unused` keeps hf_load64 on the fast path of Node, which wants two arguments.
  */
 HF_EXPORT double hf_load64(double address, double unused);

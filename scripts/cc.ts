@@ -16,6 +16,7 @@ const cpu = process.arch === "arm64" ? ["-mno-outline-atomics"] : [];
 
 const library = [
   "-O2",
+  "-fomit-frame-pointer",
   "-fPIC",
   "-U_FORTIFY_SOURCE",
   "-fno-stack-protector",

@@ -37,12 +37,12 @@ static uint64_t now_ns(void) {
   return (uint64_t)time.tv_sec * UINT64_C(1000000000) + (uint64_t)time.tv_nsec;
 }
 
-/* `bytes` of a new file of that size, its storage reserved. */
+/* `bytes` of the folder's file, its storage reserved. Processes of one workload share it. */
 static unsigned char *map_file(const char *folder, size_t bytes) {
   char path[4096];
   int length = snprintf(path, sizeof path, "%s/mapped", folder);
   NEED(length > 0 && (size_t)length < sizeof path);
-  int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+  int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
   NEED(fd >= 0);
   NEED(hf_reserve(fd, 0, (double)bytes) == 0);
   double address = hf_map(fd, 0, (double)bytes, HF_MAP_WRITE, 0);
@@ -57,6 +57,9 @@ enum { CELL_FILE_BYTES = 4096, CELL_OFFSET = 1024 };
 static const int64_t LOADED_VALUE = 123456789;
 
 static int64_t *cell;
+
+/* The cells of counter-add-4: as far from each other as the counters of a file. */
+enum { TOGETHER = 4, CELL_STRIDE = 512 / sizeof(int64_t), WANTED = CELL_STRIDE, ENDED = 2 * CELL_STRIDE };
 
 static void open_cell(const char *folder) { cell = (int64_t *)(void *)(map_file(folder, CELL_FILE_BYTES) + CELL_OFFSET); }
 
@@ -74,6 +77,33 @@ static uint64_t run_add(uint64_t count) {
   for (uint64_t i = 0; i < count; i++) sum += (uint64_t)__atomic_fetch_add(cell, 1, __ATOMIC_SEQ_CST);
   uint64_t end = now_ns();
   NEED(sum == sum_of_old(first, count));
+  return end - start;
+}
+
+/* The process that ends last finds the sum of all. */
+static void check_together(uint64_t count) {
+  (void)__atomic_fetch_add(cell + WANTED, (int64_t)count, __ATOMIC_SEQ_CST);
+  int64_t ended = __atomic_fetch_add(cell + ENDED, 1, __ATOMIC_SEQ_CST) + 1;
+  if (ended % TOGETHER == 0) NEED(__atomic_load_n(cell, __ATOMIC_SEQ_CST) == __atomic_load_n(cell + WANTED, __ATOMIC_SEQ_CST));
+}
+
+static uint64_t run_add_together(uint64_t count) {
+  uint64_t sum = 0;
+  uint64_t start = now_ns();
+  for (uint64_t i = 0; i < count; i++) sum += (uint64_t)__atomic_fetch_add(cell, 1, __ATOMIC_SEQ_CST);
+  uint64_t end = now_ns();
+  NEED(sum >= sum_of_old(0, count));
+  check_together(count);
+  return end - start;
+}
+
+static uint64_t run_add_together_call(uint64_t count) {
+  double sum = 0, address = address_of(cell);
+  uint64_t start = now_ns();
+  for (uint64_t i = 0; i < count; i++) sum += hf_add64(address, 1);
+  uint64_t end = now_ns();
+  NEED(sum >= (double)sum_of_old(0, count));
+  check_together(count);
   return end - start;
 }
 
@@ -486,6 +516,7 @@ static const struct workload {
   uint64_t (*run)(uint64_t count);
 } workloads[] = {
     {"counter-add", open_cell, run_add},          {"counter-add-call", open_cell, run_add_call},
+    {"counter-add-4", open_cell, run_add_together}, {"counter-add-4-call", open_cell, run_add_together_call},
     {"atomic-load", open_loaded_cell, run_load},  {"atomic-load-call", open_loaded_cell, run_load_call},
     {"queue-push-pop", open_queue, run_pair},     {"queue-push", open_queue, run_push},
     {"queue-pop", open_queue, run_pop},
