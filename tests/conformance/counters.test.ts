@@ -1,10 +1,12 @@
 /** Counters as api.md describes them. Wrong files: errors.test.ts; the bytes: tests/format/. */
 import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
 import * as fs from "node:fs";
 import { test } from "node:test";
 import { pathToFileURL } from "node:url";
 import { Counters } from "../../mod.ts";
 import { assertThrows, mapError, rangeError, typeError } from "../support/errors.ts";
+import { commandLine, currentRuntime } from "../support/runtimes.ts";
 import { temporaryFiles } from "../support/temporary.ts";
 import { untouched } from "../support/untouched.ts";
 
@@ -248,6 +250,66 @@ test("close is idempotent, and using closes", () => {
   counters.close();
   counters[Symbol.dispose]();
   assert.equal(counters.closed, true);
+});
+
+test("autoUnlink removes the file with the handle, and no other of its name", () => {
+  const path = files.next();
+  const counters = Counters.open(path, { count: 1, autoUnlink: true });
+  assert.ok(fs.existsSync(path));
+  counters.close();
+  assert.ok(!fs.existsSync(path));
+
+  using second = Counters.open(path, { count: 1, autoUnlink: true });
+  fs.rmSync(path);
+  fs.writeFileSync(path, "another");
+  second.close();
+  assert.equal(fs.readFileSync(path, "utf8"), "another");
+  assertThrows(() => Counters.open(files.next(), { count: 1, autoUnlink: 1 as unknown as boolean }), typeError(/"autoUnlink"/));
+});
+
+test("autoUnlink removes the file at exit", () => {
+  const path = files.next();
+  const script = files.file(
+    `import { Counters } from ${JSON.stringify(new URL("../../mod.ts", import.meta.url).href)};
+     Counters.open(${JSON.stringify(path)}, { count: 1, autoUnlink: true }).add(0);
+     console.log("counted");`,
+    "script.ts",
+  );
+  const [executable, args] = commandLine(currentRuntime, script);
+  const ended = spawnSync(executable, args, { encoding: "utf8" });
+  assert.equal(ended.status, 0, ended.stderr);
+  assert.equal(ended.stdout, "counted\n");
+  assert.ok(!fs.existsSync(path));
+});
+
+test("counters behind the first 4,096 take the long way, with the same results", () => {
+  using counters = Counters.open(files.next(), { count: 4100 });
+  for (const i of [0, 4095, 4096, 4099]) {
+    assert.equal(counters.add(i, 5), 0);
+    assert.equal(counters.sub(i), 5);
+    assert.equal(counters.get(i), 4);
+  }
+  assertThrows(() => counters.add(4100), rangeError(/4099/));
+  for (const wrong of ["0", "length", 0.5, -1, NaN]) assertThrows(() => counters.add(wrong as number), rangeError());
+});
+
+test("a growth keeps the short way right: every cell is that of the file as it is now", () => {
+  const path = files.next();
+  using counters = Counters.open(path, { count: 2 });
+  using other = Counters.open(path);
+  counters.add(1, 7);
+  using grown = Counters.open(path, { count: 3000 });
+  grown.set(2999, 9);
+  assert.equal(counters.add(2999), 9);
+  assert.equal(counters.add(1), 7);
+  assert.equal(other.get(1), 8);
+  assert.equal(other.get(2999), 10);
+  using reading = Counters.open(path, { mode: "r" });
+  assert.equal(reading.get(2999), 10);
+  assertThrows(() => reading.add(0), mapError("ERR_READ_ONLY"));
+  counters.close();
+  assertThrows(() => counters.add(0), mapError("ERR_CLOSED"));
+  assertThrows(() => counters.get(0), mapError("ERR_CLOSED"));
 });
 
 test("opening and closing leaves no descriptor and no mapping behind", () => {
