@@ -390,7 +390,7 @@ export class Counters implements Disposable {
     const added: (string | undefined)[] = [];
     for (let i = this.#names.length; i < count; i++) {
       const field = readUpTo(this.#file.fd, valueOffset(i) + NAME_OFFSET, ENTRY_BYTES - NAME_OFFSET, this.path);
-      added.push(decodeName(field, i, this.path));
+      added.push(decodeName(field, i, this.#salt, this.path));
     }
     for (const name of added) {
       if (name !== undefined) this.#indexes.set(name, this.#names.length);
@@ -420,7 +420,7 @@ export class Counters implements Disposable {
     if (count > MAX_COUNT) throw rangeError(`${count} counters are more than the ${MAX_COUNT} that a file can have`);
     reserve(fd, fileBytes(count), this.path);
     // Written whole: a process that died while adding may have left something behind the count.
-    added.forEach((name, i) => writeFully(fd, encodeEntry(name), valueOffset(this.#count + i), this.path));
+    added.forEach((name, i) => writeFully(fd, encodeEntry(name, this.#count + i, this.#salt), valueOffset(this.#count + i), this.path));
     // The publication: whoever reads this count finds the entries above. Pairs with the load in #refresh().
     check(native().hf_store64_release(this.#region.address + COUNT_OFFSET, encodeCount(count, this.#salt)), "store64_release", this.path);
     this.#refresh();
@@ -452,9 +452,9 @@ function newNames(from: number, to: number, wanted: readonly string[]): (string 
   return Array.from({ length: to - from }, (_, i) => wanted[from + i]);
 }
 
-function encodeEntry(name: string | undefined): Uint8Array {
+function encodeEntry(name: string | undefined, index: number, salt: number): Uint8Array {
   const bytes = new Uint8Array(ENTRY_BYTES);
-  bytes.set(encodeName(encoder.encode(name ?? "")), NAME_OFFSET);
+  bytes.set(encodeName(encoder.encode(name ?? ""), index, salt), NAME_OFFSET);
   return bytes;
 }
 
@@ -494,10 +494,11 @@ function openOrCreate(path: string, mode: "r" | "rw", count: number, wanted: rea
     }
     createWhole(path, fileBytes(count), permissions, (fd) => {
       const id = randomBytes(16);
+      const salt = crc32c(id);
       writeFully(fd, encodeHeader({ kind: "counters", id, fields: [] }), 0, path);
-      newNames(0, count, wanted).forEach((name, i) => writeFully(fd, encodeEntry(name), valueOffset(i), path));
+      newNames(0, count, wanted).forEach((name, i) => writeFully(fd, encodeEntry(name, i, salt), valueOffset(i), path));
       const stored = new Uint8Array(8);
-      new DataView(stored.buffer).setBigUint64(0, BigInt(encodeCount(count, crc32c(id))), true);
+      new DataView(stored.buffer).setBigUint64(0, BigInt(encodeCount(count, salt)), true);
       writeFully(fd, stored, COUNT_OFFSET, path);
     });
   }

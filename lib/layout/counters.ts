@@ -7,7 +7,8 @@
  *                               seeded with the CRC-32C of the id; grows, by one store after the new entries are whole
  * 1024  entries         512 bytes each:
  *         0  value      i64, alone on its 128-byte line
- *       128  checksum   u32     CRC-32C of bytes 132..135 + name length
+ *       128  checksum   u32     CRC-32C of bytes 132..135 + name length, seeded with the CRC-32C of the counter's index
+ *                               as u32, seeded with that of the id
  *       132  name       u32     its length in bytes, 0 = no name
  *       136  name bytes         UTF-8, at most 255
  * ```
@@ -30,10 +31,15 @@ const NAME_BYTES = 8;
 
 const COUNT_RANGE: number = 2 ** 32;
 
-function countCheck(count: number, salt: number): number {
+/** CRC-32C of a number as u32. */
+function checksumOf(number: number, salt: number): number {
   const bytes = new Uint8Array(4);
-  new DataView(bytes.buffer).setUint32(0, count, true);
-  return crc32c(bytes, salt) % 2 ** 21;
+  new DataView(bytes.buffer).setUint32(0, number, true);
+  return crc32c(bytes, salt);
+}
+
+function countCheck(count: number, salt: number): number {
+  return checksumOf(count, salt) % 2 ** 21;
 }
 
 /** The count word: one that is damaged must not pass for a smaller count, behind which counters would be made anew. */
@@ -57,24 +63,25 @@ export function fileBytes(count: number): number {
   return valueOffset(count);
 }
 
-/** A counter's name field: checksum, length, bytes. */
-export function encodeName(name: Uint8Array): Uint8Array {
+/** The name field of counter `index`: checksum, length, bytes. Under the seed of its index, since a name that lies elsewhere is damage. */
+export function encodeName(name: Uint8Array, index: number, salt: number): Uint8Array {
   const bytes = new Uint8Array(NAME_BYTES + name.byteLength);
   const view = new DataView(bytes.buffer);
   view.setUint32(NAME_LENGTH, name.byteLength, true);
   bytes.set(name, NAME_BYTES);
-  view.setUint32(0, crc32c(bytes.subarray(NAME_LENGTH)), true);
+  view.setUint32(0, crc32c(bytes.subarray(NAME_LENGTH), checksumOf(index, salt)), true);
   return bytes;
 }
 
 const decoder = new TextDecoder("utf-8", { fatal: true });
 
 /** The name in a name field; undefined for a counter without one. `ERR_CORRUPT` if it does not hold. */
-export function decodeName(bytes: Uint8Array, index: number, path: string): string | undefined {
+export function decodeName(bytes: Uint8Array, index: number, salt: number, path: string): string | undefined {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const length = view.getUint32(NAME_LENGTH, true);
+  const seed = checksumOf(index, salt);
   const whole =
-    length <= MAX_NAME_BYTES && view.getUint32(0, true) === crc32c(bytes.subarray(NAME_LENGTH, NAME_BYTES + length));
+    length <= MAX_NAME_BYTES && view.getUint32(0, true) === crc32c(bytes.subarray(NAME_LENGTH, NAME_BYTES + length), seed);
   if (!whole) throw new MapError("ERR_CORRUPT", `'${path}': the name of counter ${index} is damaged`, { path });
   return length === 0 ? undefined : decoder.decode(bytes.subarray(NAME_BYTES, NAME_BYTES + length));
 }

@@ -68,11 +68,16 @@ export function readRawHeader(bytes: Uint8Array): RawHeader {
   };
 }
 
+/** What the checksum of a counter's name is seeded with: the CRC-32C of its index, seeded with that of the file's id. */
+export function nameSeed(index: number, id: Uint8Array): number {
+  const bytes = new Uint8Array(4);
+  new DataView(bytes.buffer).setUint32(0, index, true);
+  return crc32c(bytes, crc32c(id));
+}
+
 /** What lies above the count: 21 bits of the CRC-32C of the count, seeded with that of the file's id. */
 export function countCheck(count: number, id: Uint8Array): number {
-  const bytes = new Uint8Array(4);
-  new DataView(bytes.buffer).setUint32(0, count, true);
-  return crc32c(bytes, crc32c(id)) & 0x1fffff;
+  return nameSeed(count, id) & 0x1fffff;
 }
 
 /** The eight bytes of a count word. */
@@ -87,6 +92,7 @@ export function readRawCounters(path: string): RawCounters {
   const view = new DataView(bytes.buffer);
   const word = view.getBigUint64(128, true);
   const count = word & 0xffff_ffffn;
+  const header = readRawHeader(bytes);
   const entries = Array.from({ length: Number(count) }, (_, i): RawEntry => {
     const start = 1024 + 512 * i;
     const length = view.getUint32(start + 132, true);
@@ -94,12 +100,11 @@ export function readRawCounters(path: string): RawCounters {
     return {
       value: view.getBigInt64(start, true),
       checksum: view.getUint32(start + 128, true),
-      computed: crc32c(bytes.subarray(start + 132, end)),
+      computed: crc32c(bytes.subarray(start + 132, end), nameSeed(i, header.id)),
       name: new TextDecoder("utf-8", { fatal: true }).decode(bytes.subarray(start + 136, end)),
       padding: new Uint8Array([...bytes.subarray(start + 8, start + 128), ...bytes.subarray(end, start + 512)]),
     };
   });
-  const header = readRawHeader(bytes);
   return {
     header,
     count,
