@@ -12,6 +12,7 @@
  * @module
  */
 export { Int64Atomics, type WaitOptions, type WaitResult } from "./lib/atomics.ts";
+export { BlockStore, type BlockRange, type BlockReport, type BlockStoreOptions } from "./lib/block_store.ts";
 export { type CounterKey, Counters, type CountersOptions } from "./lib/counters.ts";
 export { MapError, type MapErrorDetails } from "./lib/errors.ts";
 export {
