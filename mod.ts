@@ -30,3 +30,15 @@ export {
 } from "./lib/mapping.ts";
 export { Lease, type LeaseOptions, Queue, type QueueOptions } from "./lib/queue.ts";
 export type { Codec, JsonValue } from "./lib/queue/codec.ts";
+export {
+  type ExposeOptions,
+  type HistogramOptions,
+  LabelledMetric,
+  type Metric,
+  type MetricOptions,
+  Metrics,
+  type MetricsOptions,
+} from "./lib/metrics.ts";
+export type { MetricsFormat } from "./lib/metrics/expose.ts";
+export type { LabelValue } from "./lib/metrics/names.ts";
+export { Counter, Gauge, Histogram } from "./lib/metrics/series.ts";

@@ -144,13 +144,17 @@ double hf_float_store(double address, double value) {
   return hf_faulted(cell) ? HF_E_FAULT : value;
 }
 
+static __attribute__((noinline, cold)) double float_unless_broken(const hf_cell *cell, double value) {
+  return hf_is_broken((uintptr_t)cell) ? HF_E_FAULT : value;
+}
+
 double hf_float_add(double address, double operand) {
   hf_cell *cell = cell_at(address);
-  if (cell == NULL) return HF_E_INVAL;
+  if (__builtin_expect(cell == NULL, 0)) return refuse();
   union number old = {.bits = __atomic_load_n(cell, __ATOMIC_RELAXED)};
   union number sum;
   do {
     sum.value = old.value + operand;
   } while (!__atomic_compare_exchange_n(cell, &old.bits, sum.bits, true, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED));
-  return hf_faulted(cell) ? HF_E_FAULT : old.value;
+  return __builtin_expect(hf_any_broken(), 0) ? float_unless_broken(cell, old.value) : old.value;
 }

@@ -73,7 +73,7 @@ export function encodeName(name: Uint8Array, index: number, salt: number): Uint8
   return bytes;
 }
 
-const decoder = new TextDecoder("utf-8", { fatal: true });
+const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 
 /** The name in a name field; undefined for a counter without one. `ERR_CORRUPT` if it does not hold. */
 export function decodeName(bytes: Uint8Array, index: number, salt: number, path: string): string | undefined {

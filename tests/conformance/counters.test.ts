@@ -252,6 +252,13 @@ test("close is idempotent, and using closes", () => {
   assert.equal(counters.closed, true);
 });
 
+test("a name that begins with a byte order mark keeps it", () => {
+  const path = files.next();
+  Counters.open(path, { names: ["\ufeffa", "a"] }).close();
+  using counters = Counters.open(path);
+  assert.deepEqual(counters.names, ["\ufeffa", "a"]);
+});
+
 test("autoUnlink removes the file with the handle, and no other of its name", () => {
   const path = files.next();
   const counters = Counters.open(path, { count: 1, autoUnlink: true });
