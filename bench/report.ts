@@ -114,7 +114,7 @@ export function format({ date, smoke, machine, results }: Report): string {
       number(median),
       number(max),
       number(ratio),
-      goal === undefined ? "" : verdict(goal, min, ratio, smoke),
+      goal === undefined ? "" : verdict(goal, subject, min, ratio, results, smoke),
     ]);
     last = workload;
   }
@@ -124,9 +124,17 @@ export function format({ date, smoke, machine, results }: Report): string {
 }
 
 /** A goal, and whether the fastest round reached it. */
-function verdict(goal: Goal, min: number, ratio: number, smoke: boolean): string {
-  const [text, met] = "ns" in goal ? [`≤ ${goal.ns}`, min <= goal.ns] : [`≤ ${goal.ratio} C`, ratio <= goal.ratio];
-  return smoke ? text : `${text}: ${met ? "met" : "missed"}`;
+function verdict(goal: Goal, subject: Subject, min: number, ratio: number, results: readonly Result[], smoke: boolean): string {
+  if ("ns" in goal) return outcome(`≤ ${goal.ns}`, min <= goal.ns, smoke);
+  if (goal.to === undefined) return outcome(`≤ ${goal.ratio} C`, ratio <= goal.ratio, smoke);
+  const other = results.find((result) => result.workload === goal.to && result.subject === subject);
+  const title = workloads.find(({ name }) => name === goal.to)?.title ?? goal.to;
+  return outcome(`≤ ${goal.ratio} ${title}`, other === undefined ? undefined : min <= goal.ratio * other.min, smoke);
+}
+
+/** `met` is undefined where it can't be said. */
+function outcome(text: string, met: boolean | undefined, smoke: boolean): string {
+  return smoke || met === undefined ? text : `${text}: ${met ? "met" : "missed"}`;
 }
 
 /** Three digits that say something. */

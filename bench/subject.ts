@@ -9,7 +9,7 @@
 import path from "node:path";
 import process from "node:process";
 import { createInterface } from "node:readline";
-import { Counters, Mapping, Queue } from "../mod.ts";
+import { Counters, Mapping, Metrics, Queue, SharedMemory } from "../mod.ts";
 import { preadInto, pwrite, randomRead, randomWrite } from "./mapped.ts";
 import { backlog, loadedValue, payload, together, type Way } from "./workloads.ts";
 
@@ -46,6 +46,40 @@ function counterAddTogether(folder: string): Run {
     counters.add("wanted", count);
     const ended = counters.add("ended") + 1;
     if (ended % together === 0) need(counters.get(0) === counters.get("wanted"), "the sum of all processes");
+    return end - start;
+  };
+}
+
+function metricInc(folder: string): Run {
+  const requests = Metrics.open(path.join(folder, "metrics")).counter("requests_total", { help: "Requests.", labels: ["method"] });
+  const series = requests.labels({ method: "GET" });
+  return (count) => {
+    const first = series.value;
+    const start = performance.now();
+    for (let i = 0; i < count; i++) series.inc();
+    const end = performance.now();
+    need(series.value === first + count, "the value at the end");
+    return end - start;
+  };
+}
+
+function sharedMemory(timed: "read" | "write"): Run {
+  const memory = SharedMemory.from(payload);
+  const data = payload.slice();
+  return (count) => {
+    let read = data;
+    const start = performance.now();
+    if (timed === "write") {
+      for (let i = 0; i < count; i++) memory.write(data);
+    } else {
+      for (let i = 0; i < count; i++) {
+        read = memory.read() as typeof read;
+        if (read.length !== data.length || read[0] !== data[0]) throw new Error("wrong result: the bytes read");
+      }
+    }
+    const end = performance.now();
+    const found = memory.read();
+    need(payload.every((byte, i) => found[i] === byte && read[i] === byte), "the content");
     return end - start;
   };
 }
@@ -141,6 +175,12 @@ function open(workload: string, folder: string, way: Way, file: string): Run {
       return counterAdd(folder);
     case "counter-add-4":
       return counterAddTogether(folder);
+    case "metric-inc":
+      return metricInc(folder);
+    case "shm-read-64":
+      return sharedMemory("read");
+    case "shm-write-64":
+      return sharedMemory("write");
     case "atomic-load":
       return atomicLoad(folder);
     case "queue-push-pop":

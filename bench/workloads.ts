@@ -37,8 +37,8 @@ export function runtimeOf(subject: Exclude<Subject, "c" | "c-call">): { runtime:
   return { runtime, way };
 }
 
-/** What a subject is meant to reach: nanoseconds of an operation, or a multiple of C's. */
-export type Goal = { readonly ns: number } | { readonly ratio: number };
+/** What a subject is meant to reach: nanoseconds of an operation, or a multiple of C's, or of its own at another workload. */
+export type Goal = { readonly ns: number } | { readonly ratio: number; readonly to?: string };
 
 export interface Workload {
   /** As `--only` and the JSON name it. */
@@ -91,12 +91,15 @@ export const together = 4;
 export const workloads: readonly Workload[] = [
   { name: "counter-add", title: "Counters.add", ...atomic, goals: { bun: { ratio: 1.8 }, deno: { ratio: 4.5 }, node: { ratio: 3.5 } } },
   { name: "counter-add-4", title: "Counters.add, 4 processes", ...atomic, processes: together, goals: each({ ratio: 1.5 }) },
+  { name: "metric-inc", title: "Counter.inc of Metrics", ...atomic, subjects: ["c", ...runtimes], goals: each({ ratio: 1.5, to: "counter-add" }) },
   { name: "atomic-load", title: "mapping.atomics.load", ...atomic },
   { name: "queue-push-pop", title: "Queue.push then pop, 64 bytes", ...queue },
   { name: "queue-push", title: "Queue.push alone, 64 bytes", ...queue },
   { name: "queue-pop", title: "Queue.pop alone, 64 bytes", ...queue },
   { name: "pread-into-64", title: "mapping.preadInto, 64 bytes", ...small },
   { name: "pwrite-64", title: "mapping.pwrite, 64 bytes", ...small },
+  { name: "shm-read-64", title: "SharedMemory.read, 64 bytes", ...small, subjects: ["c", ...runtimes], goals: each({ ns: 500 }) },
+  { name: "shm-write-64", title: "SharedMemory.write, 64 bytes", ...small, subjects: ["c", ...runtimes], goals: each({ ns: 500 }) },
   { name: "pread-into-64k", title: "mapping.preadInto, 64 KiB", ...large },
   { name: "pwrite-64k", title: "mapping.pwrite, 64 KiB", ...large },
   { name: "random-read-8", title: "atomics.load, anywhere in 1 GiB", ...random, goals: both({ ns: 40 }) },

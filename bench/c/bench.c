@@ -117,6 +117,28 @@ static uint64_t run_add_call(uint64_t count) {
   return end - start;
 }
 
+/* As a double, by compare-exchange: what the value of a metric is. */
+static uint64_t run_add_double(uint64_t count) {
+  uint64_t old_bits, new_bits;
+  double value, first;
+  old_bits = (uint64_t)__atomic_load_n(cell, __ATOMIC_SEQ_CST);
+  memcpy(&first, &old_bits, sizeof first);
+  uint64_t start = now_ns();
+  for (uint64_t i = 0; i < count; i++) {
+    int64_t old = __atomic_load_n(cell, __ATOMIC_RELAXED), next;
+    do {
+      memcpy(&value, &old, sizeof value);
+      value += 1;
+      memcpy(&next, &value, sizeof next);
+    } while (!__atomic_compare_exchange_n(cell, &old, next, true, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED));
+  }
+  uint64_t end = now_ns();
+  new_bits = (uint64_t)__atomic_load_n(cell, __ATOMIC_SEQ_CST);
+  memcpy(&value, &new_bits, sizeof value);
+  NEED(value == first + (double)count);
+  return end - start;
+}
+
 static uint64_t run_load(uint64_t count) {
   uint64_t sum = 0;
   uint64_t start = now_ns();
@@ -163,7 +185,8 @@ static const double OWNER = 1024, SALT = 0x12345678;
 static const double segment_bytes = SEGMENT_BYTES, records_offset = RECORDS_OFFSET, stage_bytes = STAGE_BYTES;
 
 static unsigned char *control;
-static double producer[PRODUCER_WORDS], consumer[CONSUMER_WORDS], tail[PRODUCER_WORDS], words[SEGMENT_WORDS];
+/* The cells with the word behind them that is the library's. */
+static double producer[PRODUCER_WORDS + 1], consumer[CONSUMER_WORDS + 1], tail[PRODUCER_WORDS + 1], words[SEGMENT_WORDS];
 static _Alignas(8) unsigned char outbox[STAGE_BYTES], inbox[STAGE_BYTES];
 
 /* Segment ids are 1 and 2, in turn. */
@@ -517,6 +540,8 @@ static const struct workload {
 } workloads[] = {
     {"counter-add", open_cell, run_add},          {"counter-add-call", open_cell, run_add_call},
     {"counter-add-4", open_cell, run_add_together}, {"counter-add-4-call", open_cell, run_add_together_call},
+    {"metric-inc", open_cell, run_add_double},
+    {"shm-read-64", open_small, run_read_small},  {"shm-write-64", open_small, run_write_small},
     {"atomic-load", open_loaded_cell, run_load},  {"atomic-load-call", open_loaded_cell, run_load_call},
     {"queue-push-pop", open_queue, run_pair},     {"queue-push", open_queue, run_push},
     {"queue-pop", open_queue, run_pop},
