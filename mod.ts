@@ -42,3 +42,4 @@ export {
 export type { MetricsFormat } from "./lib/metrics/expose.ts";
 export type { LabelValue } from "./lib/metrics/names.ts";
 export { Counter, Gauge, Histogram } from "./lib/metrics/series.ts";
+export { SharedMemory, type SharedMemoryEntry, type SharedMemoryOpenOptions, type SharedMemoryOptions } from "./lib/shared_memory.ts";
