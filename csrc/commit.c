@@ -49,9 +49,10 @@ static inline void pause_cpu(void) {
 #endif
 }
 
-static uint32_t checksum_of(const uint64_t *words, uint32_t count, uint64_t version, uint32_t salt) {
-  uint32_t crc = hf_crc32c_update(salt, words, count * sizeof words[0]);
-  return hf_crc32c_update(crc, &version, sizeof version);
+/* Of a cell's words and its version, which is put behind them: there is room for one more. */
+static uint32_t checksum_of(uint64_t *words, uint32_t count, uint64_t version, uint32_t salt) {
+  words[count] = version;
+  return hf_crc32c_update(salt, words, (count + 1) * sizeof words[0]);
 }
 
 /*
@@ -70,14 +71,21 @@ static bool unseal(uint64_t word, uint32_t salt, uint64_t *version) {
   return word == seal(*version, salt);
 }
 
+/* Behind the caller's values: the version word that they are of. */
+static uint64_t *seen_at(double *values, uint32_t count) { return (uint64_t *)(void *)(values + count); }
+
 static double read_cell(struct cell_pair *pair, uint32_t count, uint32_t salt, double *values) {
+  uint64_t *seen = seen_at(values, count);
   for (int round = 0; round < READ_ROUNDS; round++) {
     /* Pairs with the release store of publish(): the cell's words are those written before it. */
     uint64_t sealed = __atomic_load_n(&pair->version, __ATOMIC_ACQUIRE);
+    /* Nobody has published since: the values are what a look at the cell would give. */
+    if (sealed == *seen && sealed != 0) return 0;
+    *seen = 0;
     uint64_t version;
     if (!unseal(sealed, salt, &version)) return HF_E_CORRUPT;
     const struct cell *cell = &pair->cells[version & 1];
-    uint64_t words[HF_CELL_WORDS];
+    uint64_t words[HF_CELL_WORDS + 1];
     for (uint32_t i = 0; i < count; i++) words[i] = __atomic_load_n(&cell->words[i], __ATOMIC_RELAXED);
     uint64_t own = __atomic_load_n(&cell->version, __ATOMIC_RELAXED);
     uint32_t checksum = __atomic_load_n(&cell->checksum, __ATOMIC_RELAXED);
@@ -93,13 +101,14 @@ static double read_cell(struct cell_pair *pair, uint32_t count, uint32_t salt, d
       if (words[i] > HF_MAX_SAFE_WORD) return HF_E_CORRUPT;
       values[i] = hf_to_double(words[i]);
     }
+    *seen = sealed;
     return 0;
   }
   return -(double)EAGAIN;
 }
 
 static bool write_cell(struct cell *cell, uint32_t count, uint64_t version, uint32_t salt, const double *values) {
-  uint64_t words[HF_CELL_WORDS];
+  uint64_t words[HF_CELL_WORDS + 1];
   for (uint32_t i = 0; i < count; i++) {
     if (!hf_whole(values[i], &words[i])) return false;
   }
@@ -109,16 +118,23 @@ static bool write_cell(struct cell *cell, uint32_t count, uint64_t version, uint
   return true;
 }
 
-static double publish(struct cell_pair *pair, uint32_t count, uint32_t salt, const double *values) {
-  uint64_t current;
-  if (!unseal(__atomic_load_n(&pair->version, __ATOMIC_RELAXED), salt, &current) || current == VERSION_MAX) return HF_E_CORRUPT;
+static double publish(struct cell_pair *pair, uint32_t count, uint32_t salt, double *values) {
+  uint64_t *seen = seen_at(values, count);
+  uint64_t before = __atomic_load_n(&pair->version, __ATOMIC_RELAXED);
+  uint64_t current = before & VERSION_MAX;
+  /* A word that was seen was checked then. */
+  bool whole = before == *seen ? before != 0 : unseal(before, salt, &current);
+  *seen = 0;
+  if (!whole || current == VERSION_MAX) return HF_E_CORRUPT;
   uint64_t next = current + 1;
   /* A reader that is still at the cell being overwritten must see the version move first or its words whole: the fence
      orders the version store of the commit before this one ahead of the stores below; it pairs with the reader's fence. */
   __atomic_thread_fence(__ATOMIC_RELEASE);
   if (!write_cell(&pair->cells[next & 1], count, next, salt, values)) return HF_E_INVAL;
+  uint64_t sealed = seal(next, salt);
   /* THE commit. Pairs with the acquire load of read_cell(). */
-  __atomic_store_n(&pair->version, seal(next, salt), __ATOMIC_RELEASE);
+  __atomic_store_n(&pair->version, sealed, __ATOMIC_RELEASE);
+  *seen = sealed;
   return 0;
 }
 

@@ -29,7 +29,7 @@
 #endif
 
 /* Raised by one whenever a function's meaning or signature changes; lib/native/symbols.ts holds the same number. */
-#define HF_ABI_VERSION 3
+#define HF_ABI_VERSION 4
 
 /* Own result codes. They stand clear of every errno, and below -2^53 so that the atomics can use them too. */
 #define HF_E_BASE (-9223372036854775808.0) /* -2^63 */
@@ -282,7 +282,9 @@ HF_EXPORT double hf_wait_any(double waits, double count, double timeout_ms);
  * word's lowest bit selects the cell. A commit fills the other cell and then stores the next version with release
  * ordering: that one store is the publication, and a writer that dies before it has changed nothing.
  *
- * Words are passed as `count` doubles at `values` (the caller's own memory), each a safe integer >= 0.
+ * Words are passed as `count` doubles at `values` (the caller's own memory), each a safe integer >= 0. Behind them lies one u64 more, the
+ * version word that the values are of: while it still is the current one, they are not read again. It is the library's; the caller
+ * starts with 0, and puts 0 there again when it changes values and does not publish them.
  */
 #define HF_CELL_WORDS 14u
 #define HF_CELL_PAIR_BYTES 384u

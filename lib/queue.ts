@@ -9,7 +9,7 @@ import { boolean, checkInteger, checkOptions, checkPath, integer, oneOf, type Op
 import { closedError, invalidType, MapError, outOfRange, rangeError, readOnlyError } from "./errors.ts";
 import { CONSUMER, MAX_SPARES, PRODUCER } from "./layout/queue.ts";
 import { native } from "./native/native.ts";
-import { type Codec, codecOption, defaultCodec, type JsonValue, type PayloadCodec, type Prepared } from "./queue/codec.ts";
+import { type Codec, codecOption, defaultCodec, type JsonValue, type PayloadCodec, type Prepared, suited } from "./queue/codec.ts";
 import { Consumer } from "./queue/consumer.ts";
 import { Control, createQueue, type Shape } from "./queue/control.ts";
 import { type LeaseEntry, LeaseTable } from "./queue/leases.ts";
@@ -177,7 +177,7 @@ export class Queue<T = JsonValue> implements Disposable {
     if (mode === "rw" && !fs.existsSync(directory)) createQueue(directory, shape, permissions);
     const control = new Control(directory, mode);
     try {
-      return new Queue<T>(name, control, codec);
+      return new Queue<T>(name, control, suited(codec));
     } catch (error) {
       control.close();
       throw error;
@@ -212,9 +212,7 @@ export class Queue<T = JsonValue> implements Disposable {
     const prepared = this.#codec.prepare(value);
     // The program's own code may have run, and used or closed the queue.
     this.#writable();
-    this.#producer.reset();
-    this.#producer.add(prepared);
-    return this.#producer.append() === 1;
+    return this.#producer.appendOne(prepared);
   }
 
   /**

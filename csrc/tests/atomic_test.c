@@ -294,6 +294,95 @@ static void stores_are_whole_and_ordered(void) {
   NEED(munmap(shared, sizeof *shared) == 0);
 }
 
+/* ---- doubles ----------------------------------------------------------------------------------------------------------- */
+
+static uint64_t bits_of(double value) {
+  uint64_t bits;
+  memcpy(&bits, &value, sizeof bits);
+  return bits;
+}
+
+static double number_of(uint64_t bits) {
+  double value;
+  memcpy(&value, &bits, sizeof value);
+  return value;
+}
+
+/* Compared bit by bit, so that NaN and the sign of zero count. */
+static void floats_are_kept_as_they_are(void) {
+  static const uint64_t patterns[] = {
+      UINT64_C(0),                  /* 0 */
+      UINT64_C(0x8000000000000000), /* -0 */
+      UINT64_C(0x3ff8000000000000), /* 1.5 */
+      UINT64_C(1),                  /* the smallest one */
+      UINT64_C(0x000fffffffffffff), /* the largest subnormal one */
+      UINT64_C(0x7fefffffffffffff), /* the largest one */
+      UINT64_C(0x7ff0000000000000), /* infinity */
+      UINT64_C(0xfff0000000000000), /* -infinity */
+      UINT64_C(0x7ff8000000000000), /* NaN */
+      UINT64_C(0x4340000000000000), /* 2^53 */
+  };
+  for (size_t i = 0; i < sizeof patterns / sizeof patterns[0]; i++) {
+    const double value = number_of(patterns[i]);
+    cell = 77;
+    CHECK_WORD(bits_of(hf_float_store(CELL, value)), patterns[i]);
+    CHECK_WORD(cell, patterns[i]);
+    CHECK_WORD(bits_of(hf_float_load(CELL, (double)NAN)), patterns[i]);
+    CHECK_WORD(bits_of(hf_float_add(CELL, 0.25)), patterns[i]);
+    CHECK_WORD(cell, bits_of(value + 0.25));
+  }
+  /* Any double is a value: also the codes. */
+  CHECK_NUMBER(hf_float_store(CELL, HF_E_FAULT), HF_E_FAULT);
+  CHECK_NUMBER(hf_float_load(CELL, 0), HF_E_FAULT);
+}
+
+static void float_sums(void) {
+  (void)hf_float_store(CELL, 1e16);
+  CHECK_NUMBER(hf_float_add(CELL, 1), 1e16); /* rounded to even, as the CPU does */
+  CHECK_NUMBER(hf_float_load(CELL, 0), 1e16);
+  (void)hf_float_store(CELL, 0.1);
+  CHECK_NUMBER(hf_float_add(CELL, 0.2), 0.1);
+  CHECK_WORD(cell, bits_of(0.1 + 0.2));
+  (void)hf_float_store(CELL, (double)INFINITY);
+  CHECK_NUMBER(hf_float_add(CELL, -(double)INFINITY), (double)INFINITY);
+  CHECK(isnan(hf_float_load(CELL, 0)));
+  CHECK(isnan(hf_float_add(CELL, 1)));
+}
+
+static void floats_refuse_addresses(void) {
+  set(123);
+  CHECK_REFUSES_ADDRESS(CELL, 8, hf_float_load(BAD, 0));
+  CHECK_REFUSES_ADDRESS(CELL, 8, hf_float_store(BAD, 1));
+  CHECK_REFUSES_ADDRESS(CELL, 8, hf_float_add(BAD, 1));
+  CHECK_WORD(cell, 123);
+}
+
+/* Quarters add up without rounding, so the sum is exact if no addition is lost. */
+static void contended_float_sums_are_exact(void) {
+  struct contended *shared = test_shared(sizeof *shared);
+  pid_t children[PROCESSES];
+  for (int i = 0; i < PROCESSES; i++) {
+    children[i] = test_fork();
+    if (children[i] == 0) {
+      double before = -1;
+      while (hf_load64(address_of(&shared->start), 0) == 0) {
+      }
+      for (int round = 0; round < ROUNDS; round++) {
+        double old = hf_float_add(shared_cell(shared, 0), 0.25);
+        CHECK(old > before); /* the sum only grows */
+        before = old;
+        (void)hf_float_add(shared_cell(shared, 1), round % 2 == 0 ? 3.5 : -3.5);
+      }
+      test_child_end();
+    }
+  }
+  CHECK_NUMBER(hf_store64(address_of(&shared->start), 1), 1);
+  for (int i = 0; i < PROCESSES; i++) CHECK_WORD(test_reap(children[i]), 0);
+  CHECK_NUMBER(hf_float_load(shared_cell(shared, 0), 0), 0.25 * (double)(PROCESSES * ROUNDS));
+  CHECK_NUMBER(hf_float_load(shared_cell(shared, 1), 0), 0);
+  NEED(munmap(shared, sizeof *shared) == 0);
+}
+
 int main(void) {
   RUN(number_results);
   RUN(load_and_store);
@@ -305,5 +394,9 @@ int main(void) {
   RUN(refuses_operands);
   RUN(contended_sums_are_exact);
   RUN(stores_are_whole_and_ordered);
+  RUN(floats_are_kept_as_they_are);
+  RUN(float_sums);
+  RUN(floats_refuse_addresses);
+  RUN(contended_float_sums_are_exact);
   return test_report();
 }

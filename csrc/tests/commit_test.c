@@ -38,6 +38,13 @@ static void check_values(double first, int count) {
   for (int i = 0; i < count; i++) CHECK_NUMBER(values[i], first + i);
 }
 
+/* The version that the values are of. */
+static uint64_t seen(int count) {
+  uint64_t word;
+  memcpy(&word, &values[count], sizeof word);
+  return word;
+}
+
 static void start(int count) {
   memset(&place, 0, sizeof place);
   set_values(100);
@@ -51,7 +58,8 @@ static void init_and_read(void) {
     CHECK_WORD(version(), 2);
     CHECK_NUMBER(hf_cell_read(CELLS, count, SALT, VALUES), 0);
     check_values(100, count);
-    CHECK_NUMBER(values[count], -1.0 + count); /* not one more than asked for */
+    CHECK_WORD(seen(count), *version_word());
+    CHECK_NUMBER(values[count + 1], -1.0 + count + 1); /* not one more than asked for */
   }
   values[0] = 9007199254740991.0;
   CHECK_NUMBER(hf_cell_init(CELLS, 1, 4294967295.0, VALUES), 0);
@@ -74,6 +82,40 @@ static void begin_commit(void) {
     CHECK_NUMBER(hf_cell_read(CELLS, 3, SALT, VALUES), 0);
     check_values(101 + i, 3);
   }
+}
+
+/* Values of the current version are the caller's until it says that they are none. */
+static void own_values_are_kept(void) {
+  enum { COUNT = 3 };
+  start(COUNT);
+  CHECK_NUMBER(hf_begin(LOCK, 7, CELLS, COUNT, SALT, VALUES), 0);
+  for (int i = 0; i < COUNT; i++) values[i] = 500 + i;
+  CHECK_NUMBER(hf_commit(LOCK, 7, CELLS, COUNT, SALT, VALUES), 0);
+  CHECK_WORD(seen(COUNT), *version_word());
+  current_cell()[0] ^= 1; /* not looked at */
+  CHECK_NUMBER(hf_begin(LOCK, 7, CELLS, COUNT, SALT, VALUES), 0);
+  check_values(500, COUNT);
+  CHECK_NUMBER(hf_unlock(LOCK, 7), 0);
+  values[COUNT] = 0;
+  CHECK_NUMBER(hf_begin(LOCK, 7, CELLS, COUNT, SALT, VALUES), HF_E_CORRUPT);
+  CHECK_WORD(seen(COUNT), 0);
+  CHECK_WORD(place.lock[0], 0);
+
+  start(COUNT);
+  CHECK_NUMBER(hf_cell_read(CELLS, COUNT, SALT, VALUES), 0);
+  double others[COUNT + 1] = {0};
+  CHECK_NUMBER(hf_begin(LOCK, 9, CELLS, COUNT, SALT, address_of(others)), 0);
+  for (int i = 0; i < COUNT; i++) others[i] = 700 + i;
+  CHECK_NUMBER(hf_commit(LOCK, 9, CELLS, COUNT, SALT, address_of(others)), 0);
+  CHECK_NUMBER(hf_cell_read(CELLS, COUNT, SALT, VALUES), 0);
+  check_values(700, COUNT);
+  /* What was not published counts for nothing. */
+  CHECK_NUMBER(hf_begin(LOCK, 7, CELLS, COUNT, SALT, VALUES), 0);
+  values[1] = -1;
+  CHECK_NUMBER(hf_commit(LOCK, 7, CELLS, COUNT, SALT, VALUES), HF_E_INVAL);
+  CHECK_WORD(seen(COUNT), 0);
+  CHECK_NUMBER(hf_cell_read(CELLS, COUNT, SALT, VALUES), 0);
+  check_values(700, COUNT);
 }
 
 static void publish_keeps_the_lock(void) {
@@ -130,6 +172,7 @@ static void damage_is_found(void) {
         *byte = (unsigned char)(*byte ^ flip);
         bool matters = i < 8 * COUNT || (i >= VERSION_AT && i < CHECKSUM_AT + 4);
         double expected = matters ? HF_E_CORRUPT : 0;
+        values[COUNT] = 0;
         if (!CHECK_NUMBER(hf_cell_read(CELLS, COUNT, SALT, VALUES), expected)) printf("  byte %zu\n", i);
         CHECK_NUMBER(hf_begin(LOCK, 7, CELLS, COUNT, SALT, VALUES), expected);
         CHECK_WORD(place.lock[0], matters ? 0 : 7); /* a lock that is not taken is not kept */
@@ -404,9 +447,124 @@ static void survives_killed_owners(void) {
   NEED(munmap(arena, sizeof *arena) == 0);
 }
 
+/* ---- words that stand alone -------------------------------------------------------------------------------------------- */
+
+static _Alignas(8) uint64_t word;
+
+#define WORD address_of(&word)
+
+static const double sealed_values[] = {0, 1, 2, 65535, 65536, 4294967295.0, 4294967296.0, 281474976710654.0, HF_SEALED_MAX};
+
+enum { SEALED_VALUES = sizeof sealed_values / sizeof sealed_values[0] };
+
+static void sealed_words(void) {
+  for (int i = 0; i < SEALED_VALUES; i++) {
+    const double value = sealed_values[i];
+    word = UINT64_MAX; /* a store does not look at what was there */
+    CHECK_NUMBER(hf_sealed_store(WORD, value, SALT), value);
+    CHECK_WORD(word, sealed((uint64_t)value));
+    CHECK_NUMBER(hf_sealed_load(WORD, SALT), value);
+    for (int j = 0; j < SEALED_VALUES; j++) {
+      const double to = sealed_values[j];
+      (void)hf_sealed_store(WORD, value, SALT);
+      CHECK_NUMBER(hf_sealed_cas(WORD, value, to, SALT), value);
+      CHECK_WORD(word, sealed((uint64_t)to));
+      if (i == j) continue;
+      CHECK_NUMBER(hf_sealed_cas(WORD, value, 7, SALT), to); /* lost: nothing is stored */
+      CHECK_WORD(word, sealed((uint64_t)to));
+    }
+  }
+}
+
+static void sealed_damage_is_found(void) {
+  for (int i = 0; i < SEALED_VALUES; i++) {
+    const double value = sealed_values[i];
+    for (int bit = 0; bit < 64; bit++) {
+      (void)hf_sealed_store(WORD, value, SALT);
+      const uint64_t damaged = word ^= UINT64_C(1) << bit;
+      CHECK_NUMBER(hf_sealed_load(WORD, SALT), HF_E_CORRUPT);
+      CHECK_NUMBER(hf_sealed_cas(WORD, value, 7, SALT), HF_E_CORRUPT);
+      CHECK_NUMBER(hf_sealed_cas(WORD, (double)(damaged & ((UINT64_C(1) << 48) - 1)), 7, SALT), HF_E_CORRUPT);
+      CHECK_WORD(word, damaged);
+    }
+    /* A word of another file. */
+    (void)hf_sealed_store(WORD, value, SALT + 1);
+    CHECK_NUMBER(hf_sealed_load(WORD, SALT), HF_E_CORRUPT);
+    CHECK_NUMBER(hf_sealed_load(WORD, SALT + 1), value);
+  }
+  /* What a hole in a file or stray bytes leave. */
+  static const uint64_t stray[] = {0, UINT64_MAX, 1, UINT64_C(0x0123456789abcdef)};
+  for (size_t i = 0; i < sizeof stray / sizeof stray[0]; i++) {
+    word = stray[i];
+    CHECK_NUMBER(hf_sealed_load(WORD, SALT), HF_E_CORRUPT);
+  }
+}
+
+static void sealed_refuses(void) {
+  (void)hf_sealed_store(WORD, 5, SALT);
+  const uint64_t before = word;
+  CHECK_REFUSES_ADDRESS(WORD, 8, hf_sealed_load(BAD, SALT));
+  CHECK_REFUSES_ADDRESS(WORD, 8, hf_sealed_store(BAD, 6, SALT));
+  CHECK_REFUSES_ADDRESS(WORD, 8, hf_sealed_cas(BAD, 5, 6, SALT));
+  CHECK_REFUSES(hf_sealed_load(WORD, BAD));
+  CHECK_REFUSES(hf_sealed_store(WORD, BAD, SALT));
+  CHECK_REFUSES(hf_sealed_store(WORD, 6, BAD));
+  CHECK_REFUSES(hf_sealed_cas(WORD, BAD, 6, SALT));
+  CHECK_REFUSES(hf_sealed_cas(WORD, 5, BAD, SALT));
+  CHECK_REFUSES(hf_sealed_cas(WORD, 5, 6, BAD));
+  CHECK_NUMBER(hf_sealed_store(WORD, HF_SEALED_MAX + 1, SALT), HF_E_INVAL);
+  CHECK_NUMBER(hf_sealed_cas(WORD, 5, HF_SEALED_MAX + 1, SALT), HF_E_INVAL);
+  CHECK_NUMBER(hf_sealed_load(WORD, 4294967296.0), HF_E_INVAL);
+  CHECK_WORD(word, before);
+}
+
+struct sealed_arena {
+  _Alignas(64) uint64_t counter; /* sealed */
+  _Alignas(64) uint64_t data;
+  _Alignas(64) uint64_t published; /* sealed */
+};
+
+/* Each increment by compare-exchange succeeds once; and what is written before a store is there for who loads its value. */
+static void sealed_contended(void) {
+  enum { ADDERS = 3, TIMES = 100000 };
+  struct sealed_arena *arena = test_shared(sizeof *arena);
+  const double counter = address_of(&arena->counter), published = address_of(&arena->published);
+  (void)hf_sealed_store(counter, 0, SALT);
+  (void)hf_sealed_store(published, 0, SALT);
+  pid_t children[ADDERS + 1];
+  for (int i = 0; i <= ADDERS; i++) {
+    children[i] = test_fork();
+    if (children[i] != 0) continue;
+    for (int round = 1; round <= TIMES; round++) {
+      if (i == ADDERS) {
+        __atomic_store_n(&arena->data, (uint64_t)round, __ATOMIC_RELAXED);
+        (void)hf_sealed_store(published, round, SALT);
+        continue;
+      }
+      double seen = hf_sealed_load(counter, SALT);
+      for (;;) {
+        NEED(seen >= 0);
+        double found = hf_sealed_cas(counter, seen, seen + 1, SALT);
+        if (found == seen) break;
+        seen = found;
+      }
+    }
+    test_child_end();
+  }
+  double seen;
+  do {
+    seen = hf_sealed_load(published, SALT);
+    CHECK(seen >= 0 && (double)__atomic_load_n(&arena->data, __ATOMIC_RELAXED) >= seen);
+  } while (seen < (double)TIMES && test_checks_failed < 100);
+  for (int i = 0; i <= ADDERS; i++) CHECK_WORD(test_reap(children[i]), 0);
+  CHECK_NUMBER(hf_sealed_load(counter, SALT), (double)(ADDERS * TIMES));
+  NEED(munmap(arena, sizeof *arena) == 0);
+}
+
 int main(void) {
   RUN(init_and_read);
   RUN(begin_commit);
+  RUN(own_values_are_kept);
   RUN(publish_keeps_the_lock);
   RUN(only_the_owner);
   RUN(damage_is_found);
@@ -417,5 +575,9 @@ int main(void) {
   RUN(sleeps_while_it_is_held);
   RUN(release_wakes_sleepers);
   RUN(survives_killed_owners);
+  RUN(sealed_words);
+  RUN(sealed_damage_is_found);
+  RUN(sealed_refuses);
+  RUN(sealed_contended);
   return test_report();
 }

@@ -344,6 +344,60 @@ static void advises(void) {
   NEED(close(fd) == 0);
 }
 
+static blkcnt_t blocks_of(int fd) {
+  struct stat status;
+  NEED(fstat(fd, &status) == 0);
+  return status.st_blocks;
+}
+
+static void punches_holes(void) {
+  const size_t page = page_bytes(), bytes = 64 * page;
+  int fd = test_file((off_t)bytes);
+  unsigned char *memory = test_map(fd, bytes), *second = test_map(fd, bytes);
+  memset(memory, 7, bytes);
+  NEED(fsync(fd) == 0);
+  const blkcnt_t before = blocks_of(fd);
+  /* Not on page borders: the bytes are zeroed, the whole pages within given back. */
+  const size_t start = page + 100, length = 40 * page;
+  double result = hf_punch(fd, (double)start, (double)length);
+  if (result == -EOPNOTSUPP) {
+    printf("punches_holes: skipped, this file system has none\n");
+  } else if (CHECK_NUMBER(result, 0)) {
+    bool right = true;
+    for (size_t i = 0; i < bytes; i++) {
+      unsigned char expected = i >= start && i < start + length ? 0 : 7;
+      right &= memory[i] == expected && second[i] == expected;
+    }
+    CHECK(right);
+    CHECK_WORD(size_of(fd), bytes);
+    CHECK(blocks_of(fd) < before);
+    memory[start] = 8; /* it can be written to again */
+    CHECK(second[start] == 8);
+    /* Beyond the end: nothing, and the file does not grow. */
+    CHECK_NUMBER(hf_punch(fd, (double)bytes, (double)page), 0);
+    CHECK_NUMBER(hf_punch(fd, (double)(bytes - page), (double)(2 * page)), 0);
+    CHECK_WORD(size_of(fd), bytes);
+    CHECK(memory[bytes - 1] == 0);
+  }
+  NEED(munmap(memory, bytes) == 0 && munmap(second, bytes) == 0 && close(fd) == 0);
+}
+
+static void punch_refuses(void) {
+  int read_only = -1;
+  int fd = test_file_pair(8192, &read_only, O_RDONLY);
+  unsigned char *memory = test_map(fd, 8192);
+  memset(memory, 7, 8192);
+  for (int i = 0; i < TEST_BAD_NUMBERS; i++) CHECK_NUMBER(hf_punch(test_bad_number(i), 0, 4096), HF_E_INVAL);
+  CHECK_NUMBER(hf_punch(-1, 0, 4096), -EBADF);
+  CHECK_REFUSES(hf_punch(fd, BAD, 4096));
+  CHECK_REFUSES(hf_punch(fd, 0, BAD));
+  CHECK(hf_punch(fd, 0, 0) < 0);
+  CHECK_NUMBER(hf_punch(read_only, 0, 4096), -EBADF);
+  CHECK(memory[0] == 7 && memory[8191] == 7);
+  NEED(munmap(memory, 8192) == 0 && close(fd) == 0 && close(read_only) == 0);
+  CHECK_NUMBER(hf_punch(fd, 0, 4096), -EBADF);
+}
+
 int main(void) {
   RUN(maps_a_file);
   RUN(length_need_not_be_pages);
@@ -355,6 +409,8 @@ int main(void) {
   RUN(unmap_refuses);
   RUN(reserve_extends);
   RUN(reserve_refuses);
+  RUN(punches_holes);
+  RUN(punch_refuses);
   RUN(sync_writes_back);
   RUN(an_address_is_a_wish_unless_fixed);
   RUN(populated_pages_are_in_memory);

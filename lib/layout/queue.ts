@@ -138,7 +138,8 @@ export const MAX_PAYLOAD_BYTES: number = 2 ** 30;
 
 /** Bytes of the record of a payload. */
 export function recordBytes(payloadBytes: number): number {
-  return RECORD_PAYLOAD + Math.ceil(payloadBytes / 8) * 8 + RECORD_TRAILER_BYTES;
+  // The bytes of 3 for every UTF-16 unit of a long text do not fit into 32 bits.
+  return payloadBytes < 0x7fff_fff8 ? RECORD_PAYLOAD + ((payloadBytes + 7) & ~7) + RECORD_TRAILER_BYTES : RECORD_PAYLOAD + Math.ceil(payloadBytes / 8) * 8 + RECORD_TRAILER_BYTES;
 }
 
 /** Name of a segment's file. */

@@ -14,6 +14,7 @@ const ffi = (): BunFFI =>
 export const adapter: Adapter = {
   runtime: "bun",
   arraysAreCheap: true,
+  smallArraysAreDear: false,
   get version() {
     return process.versions.bun ?? "";
   },

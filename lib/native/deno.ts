@@ -13,6 +13,7 @@ const deno = (): DenoFFI => (globalThis as unknown as { Deno: DenoFFI }).Deno;
 export const adapter: Adapter = {
   runtime: "deno",
   arraysAreCheap: true,
+  smallArraysAreDear: true,
   get version() {
     return deno().version.deno;
   },

@@ -108,6 +108,11 @@ export function arraysAreCheap(): boolean {
   return load().adapter.arraysAreCheap;
 }
 
+/** See {@linkcode Adapter.smallArraysAreDear}. */
+export function smallArraysAreDear(): boolean {
+  return load().adapter.smallArraysAreDear;
+}
+
 /** See {@linkcode Adapter.wrap}. */
 export function wrap(address: Address, byteLength: number): ArrayBuffer {
   return load().adapter.wrap(address, byteLength);

@@ -22,6 +22,7 @@ const kept: unknown[] = [];
 export const adapter: Adapter = {
   runtime: "node",
   arraysAreCheap: false,
+  smallArraysAreDear: false,
   get version() {
     return process.versions.node;
   },

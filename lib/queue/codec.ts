@@ -6,6 +6,7 @@
 import { invalidType, typeError } from "../errors.ts";
 import type { OptionCheck } from "../checks.ts";
 import { byteLengthOf } from "../native/copy.ts";
+import { smallArraysAreDear } from "../native/native.ts";
 
 /** What JSON can hold. */
 export type JsonValue = null | boolean | number | string | JsonValue[] | { [key: string]: JsonValue };
@@ -24,8 +25,10 @@ export interface PayloadCodec {
   readonly builtIn: boolean;
   /** Checks and prepares a value: what is to be written, and the most bytes that it may take. */
   prepare(value: unknown): Prepared;
-  /** The value of `bytes[offset..offset + length)`, which are overwritten by the next record. */
+  /** The value of `bytes[offset..offset + length)`, which are overwritten by the next record, unless the codec {@linkcode keeps} them. */
   decode(bytes: Uint8Array, offset: number, length: number): unknown;
+  /** Whether values are views of the bytes that they were decoded from. */
+  readonly keeps?: boolean;
 }
 
 /** A payload to be written: bytes, or text that becomes UTF-8. */
@@ -83,10 +86,18 @@ const bytes: PayloadCodec = {
   builtIn: true,
   prepare(value) {
     if (!(value instanceof Uint8Array)) throw invalidType("value", 'a Uint8Array (codec "bytes")', value);
-    if (value.buffer instanceof ArrayBuffer && value.buffer.detached) throw typeError('"value" is a view of a detached ArrayBuffer');
+    // A detached view is empty; to ask every value's buffer costs more.
+    if (value.length === 0 && value.buffer instanceof ArrayBuffer && value.buffer.detached) throw typeError('"value" is a view of a detached ArrayBuffer');
     return value;
   },
   decode: (source, offset, length) => source.slice(offset, offset + length),
+};
+
+/** Where a small array of its own is dear (300 ns in Deno, 30 to 40 elsewhere), a value is a part of a larger buffer. */
+const carvedBytes: PayloadCodec = {
+  ...bytes,
+  decode: (source, offset, length) => new Uint8Array(source.buffer, offset, length),
+  keeps: true,
 };
 
 function custom(codec: Codec<unknown>): PayloadCodec {
@@ -102,6 +113,11 @@ function custom(codec: Codec<unknown>): PayloadCodec {
 }
 
 const BUILT_IN: Readonly<Record<string, PayloadCodec>> = { json, text, bytes };
+
+/** The codec as it suits this runtime. */
+export function suited(codec: PayloadCodec): PayloadCodec {
+  return codec === bytes && smallArraysAreDear() ? carvedBytes : codec;
+}
 
 /** The option `codec`: a built-in's name, or an object with `encode` and `decode`. */
 export const codecOption: OptionCheck<PayloadCodec> = (name, value) => {

@@ -68,6 +68,8 @@ export class Side {
   readonly cells: number;
   readonly count: number;
   readonly address: number;
+  /** Behind the values: which version of the cell they are. */
+  readonly #version: Float64Array;
 
   constructor(name: "producer" | "consumer", lock: number, cells: number, count: number, scratch: Scratch, offset: number) {
     this.name = name;
@@ -75,7 +77,13 @@ export class Side {
     this.cells = cells;
     this.count = count;
     this.values = new Float64Array(scratch.buffer, offset, count);
+    this.#version = new Float64Array(scratch.buffer, offset + 8 * count, 1);
     this.address = scratch.address + offset;
+  }
+
+  /** Has the next look read the cell, also if nobody has changed it: the values here may have been. */
+  forget(): void {
+    this.#version[0] = 0;
   }
 }
 
@@ -196,8 +204,9 @@ export class Control {
     if (result < 0) throw this.error(result, `${side.name} commit`);
   }
 
-  /** Releases the lock without a change. Does nothing if this handle does not hold it. */
+  /** Releases the lock without a change: `side.values` are dropped. Does nothing if this handle does not hold it. */
   release(side: Side): void {
+    side.forget();
     this.#hf.hf_unlock(side.lock, this.owner);
   }
 
@@ -277,6 +286,7 @@ export class Control {
 
   /** Reads the cell of a lock that this handle has from a former owner. */
   #takeOver(side: Side): true {
+    side.forget();
     const result = this.#hf.hf_cell_read(side.cells, side.count, this.salt, side.address);
     if (result === 0) return true;
     this.release(side);

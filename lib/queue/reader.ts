@@ -34,7 +34,7 @@ export function placeOf(cell: Float64Array, bytes: number): Place {
 }
 
 /** Moves a consumer cell over the record of `bytes` that it is at. */
-export function advance(cell: Float64Array, bytes: number): void {
+function advance(cell: Float64Array, bytes: number): void {
   cell[CONSUMER.position] = (cell[CONSUMER.position] as number) + bytes;
   cell[CONSUMER.offset] = (cell[CONSUMER.offset] as number) + bytes;
   cell[CONSUMER.sequence] = (cell[CONSUMER.sequence] as number) + 1;
@@ -52,18 +52,17 @@ export function goBack(cell: Float64Array, place: Place): void {
 
 /** One handle's way of reading records. The record that was read last is in the inbox. */
 export class Reader {
-  readonly inbox: Inbox = new Inbox();
+  readonly inbox: Inbox;
   readonly #control: Control;
   readonly #segments: Segments;
   readonly #leases: LeaseTable;
-  readonly #codec: PayloadCodec;
   readonly #hf: NativeFunctions;
 
   constructor(control: Control, segments: Segments, leases: LeaseTable, codec: PayloadCodec) {
     this.#control = control;
     this.#segments = segments;
     this.#leases = leases;
-    this.#codec = codec;
+    this.inbox = new Inbox(codec);
     this.#hf = native();
   }
 
@@ -142,7 +141,7 @@ export class Reader {
   /** The value of the record in the inbox. */
   decoded(sequence: number): unknown {
     try {
-      return this.inbox.decode(this.#codec);
+      return this.inbox.decode();
     } catch (error) {
       const { directory } = this.#control;
       throw new MapError("ERR_CODEC", `record ${sequence} of '${directory}' can't be decoded and stays in the queue: ${error}`, { path: directory, cause: error });

@@ -8,6 +8,14 @@ import { MAX_PAYLOAD_BYTES, RECORD_LENGTH, RECORD_PAYLOAD, RECORD_SEQUENCE, RECO
 import { allocateScratch, type Scratch } from "../native/native.ts";
 import { mostBytes, type PayloadCodec, type Prepared, writePayload } from "./codec.ts";
 
+// As constants of this module: an imported one is loaded anew at each use in V8.
+const MAX_BYTES: number = MAX_PAYLOAD_BYTES;
+const PAYLOAD: number = RECORD_PAYLOAD;
+const TRAILER: number = RECORD_TRAILER_BYTES;
+const TOTAL_WORD: number = RECORD_TOTAL / 4;
+const LENGTH_WORD: number = RECORD_LENGTH / 4;
+const SEQUENCE_WORD: number = RECORD_SEQUENCE / 4;
+
 const FIRST_BYTES = 1 << 16;
 /** Memory above this is given back after use, so that one large record does not weigh on a process for ever. */
 const KEPT_BYTES = 1 << 22;
@@ -45,14 +53,16 @@ class Stage {
 /** Encoded records, one behind the other, on their way into the queue. */
 export class Outbox {
   readonly #stage = new Stage();
-  /** Bytes of each record. */
+  /** Records that are there. */
+  count = 0;
+  /** Bytes of each record. Longer than `count` where there were more before: an array that is cut has to grow again. */
   readonly sizes: number[] = [];
   #end = 0;
 
   /** Drops what is there. */
   reset(): void {
     this.#end = 0;
-    this.sizes.length = 0;
+    this.count = 0;
     this.#stage.shrink();
   }
 
@@ -61,73 +71,93 @@ export class Outbox {
     const most = mostBytes(prepared);
     // Of a text, a UTF-16 unit is at least a byte.
     const least = typeof prepared === "string" ? prepared.length : most;
-    if (least > MAX_PAYLOAD_BYTES) {
-      throw rangeError(`a payload of ${least} bytes is more than the ${MAX_PAYLOAD_BYTES} that a record can hold`);
+    if (least > MAX_BYTES) {
+      throw rangeError(`a payload of ${least} bytes is more than the ${MAX_BYTES} that a record can hold`);
     }
     const start = this.#end;
     this.#stage.grow(start + recordBytes(most), start);
     const { scratch, words } = this.#stage;
-    const length = writePayload(prepared, scratch.bytes, start + RECORD_PAYLOAD);
+    const length = writePayload(prepared, scratch.bytes, start + PAYLOAD);
     const total = recordBytes(length);
-    const trailer = start + total - RECORD_TRAILER_BYTES;
+    const trailer = start + total - TRAILER;
     // At most 7 bytes: a call of fill() costs more.
-    for (let i = start + RECORD_PAYLOAD + length; i < trailer; i++) scratch.bytes[i] = 0;
-    const word = start / 4;
-    words[word + RECORD_TOTAL / 4] = total;
-    words[word + RECORD_LENGTH / 4] = length;
-    words[word + RECORD_LENGTH / 4 + 1] = 0;
-    words[trailer / 4] = total;
-    words[trailer / 4 + 1] = 0;
+    for (let i = start + PAYLOAD + length; i < trailer; i++) scratch.bytes[i] = 0;
+    const word = start >>> 2;
+    words[word + TOTAL_WORD] = total;
+    words[word + LENGTH_WORD] = length;
+    words[word + LENGTH_WORD + 1] = 0;
+    words[trailer >>> 2] = total;
+    words[(trailer >>> 2) + 1] = 0;
     this.#end = start + total;
-    this.sizes.push(total);
+    this.sizes[this.count++] = total;
     return total;
   }
 
   /** Gives the record at `start` its sequence; returns its address. */
   stamp(start: number, sequence: number): number {
     const { scratch, words } = this.#stage;
-    const word = (start + RECORD_SEQUENCE) / 4;
+    const word = (start >>> 2) + SEQUENCE_WORD;
     words[word] = sequence; // modulo 2^32
     words[word + 1] = sequence / 2 ** 32;
     return scratch.address + start;
   }
 }
 
-/** Memory for one record on its way out of the queue. */
+/** Memory for records on their way out of the queue: for one, or for as many as fit, if their values are views of it. */
 export class Inbox {
-  readonly #stage = new Stage();
+  readonly #codec: PayloadCodec;
+  #stage = new Stage();
+  /** Where the record lies in the memory; behind those whose values are in use. */
+  #start = 0;
+
+  constructor(codec: PayloadCodec) {
+    this.#codec = codec;
+  }
 
   get address(): number {
-    return this.#stage.scratch.address;
+    return this.#stage.scratch.address + this.#start;
   }
 
   get byteLength(): number {
-    return this.#stage.scratch.bytes.byteLength;
+    return this.#stage.scratch.bytes.byteLength - this.#start;
   }
 
   /** Makes room for a record of `bytes`. */
   grow(bytes: number): void {
+    if (this.#start > 0) this.#renew();
     this.#stage.grow(bytes, 0);
   }
 
   /** Sequence of the record that is there. */
   get sequence(): number {
     const { words } = this.#stage;
-    return (words[RECORD_SEQUENCE / 4] as number) + (words[RECORD_SEQUENCE / 4 + 1] as number) * 2 ** 32;
+    const word = (this.#start >>> 2) + SEQUENCE_WORD;
+    return (words[word] as number) + (words[word + 1] as number) * 2 ** 32;
   }
 
   /** Value of the record that is there. */
-  decode(codec: PayloadCodec): unknown {
+  decode(): unknown {
     const { scratch, words } = this.#stage;
-    return codec.decode(scratch.bytes, RECORD_PAYLOAD, words[RECORD_LENGTH / 4] as number);
+    const start = this.#start;
+    const length = words[(start >>> 2) + LENGTH_WORD] as number;
+    const value = this.#codec.decode(scratch.bytes, start + PAYLOAD, length);
+    if (this.#codec.keeps === true) this.#start = start + recordBytes(length);
+    return value;
   }
 
   /** Whether the record's payload lies within its `total` bytes. */
   fits(total: number): boolean {
-    return recordBytes(this.#stage.words[RECORD_LENGTH / 4] as number) === total;
+    return recordBytes(this.#stage.words[(this.#start >>> 2) + LENGTH_WORD] as number) === total;
   }
 
   shrink(): void {
-    this.#stage.shrink();
+    if (this.#start > 0 && this.#stage.scratch.bytes.byteLength > FIRST_BYTES) this.#renew();
+    else this.#stage.shrink();
+  }
+
+  /** New memory: what was there belongs to the values now. */
+  #renew(): void {
+    this.#stage = new Stage();
+    this.#start = 0;
   }
 }
