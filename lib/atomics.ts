@@ -16,6 +16,7 @@ import {
 import { closedError, nativeError, rangeError, readOnlyError } from "./errors.ts";
 import { allocateScratch, native, type Scratch } from "./native/native.ts";
 import { codes, type NativeFunctions } from "./native/symbols.ts";
+import { waitFor, wake } from "./waiting.ts";
 
 /** What the cells lie in: a mapping, or a file of counters. */
 export interface CellHost {
@@ -185,9 +186,24 @@ export class Int64Atomics {
   }
 
   /**
-   * Waits, without blocking the event loop, until the cell no longer holds `expected`: "not-equal" if it does not at once, "ok"
-   * when it changes, "timed-out". The cell is looked at about once a millisecond, so a change that is undone faster than that
-   * can go unseen.
+   * Waits, without blocking the event loop, for as long as the cell holds `expected`: "not-equal" if it does not from the start, "ok"
+   * when it is notified or has changed, "timed-out" after `timeoutMs`. Rejects with the signal's reason when that is aborted, and with
+   * `ERR_CLOSED` when the mapping is closed. A pending wait keeps the process alive, as a timer does.
+   *
+   * Change the cell first, then notify: a change without a notify is seen within 0.1 to 0.5 s, a notify without a change only by waits
+   * that are asleep at that moment, which takes some 50 ms for the first waits of a program and some 0.1 ms later on. With mode `"r"`
+   * the wait does not sleep but looks at the cell, every millisecond at first and every ten later.
+   *
+   * @example
+   * ```ts
+   * import { Mapping } from "holdfast";
+   * using mapping = Mapping.anonymous(4096);
+   * setTimeout(() => {
+   *   mapping.atomics.store(0, 1);
+   *   mapping.atomics.notify(0);
+   * }, 10);
+   * await mapping.atomics.wait(0, 0, { timeoutMs: 1000 }); // "ok"
+   * ```
    */
   async wait(offset: number, expected: number | bigint, options?: WaitOptions): Promise<WaitResult> {
     const { timeoutMs, signal } = checkOptions("wait()", options, { timeoutMs: integer(0), signal: abortSignal });
@@ -195,24 +211,29 @@ export class Int64Atomics {
     if (typeof expected === "number") checkSafe("expected", expected);
     const wanted = typeof expected === "bigint" ? checkBigInt("expected", expected) : BigInt(expected);
     signal?.throwIfAborted();
-    if (this.loadBigInt(offset) !== wanted) return "not-equal";
-    const end = timeoutMs === undefined ? Infinity : performance.now() + timeoutMs;
-    while (performance.now() < end) {
-      await new Promise((resolve) => setTimeout(resolve, Math.max(0, Math.min(1, end - performance.now()))));
-      signal?.throwIfAborted();
-      if (this.loadBigInt(offset) !== wanted) return "ok";
-    }
-    return "timed-out";
+    const changed = (): boolean => this.loadBigInt(offset) !== wanted;
+    if (changed()) return "not-equal";
+    const host = this.#host;
+    const condition = {
+      changed,
+      // The low half comes first. A read-only mapping is private: to the kernel its pages are no others' and sleeping would copy them.
+      address: () => (host.writable ? this.#readable(offset) : 0),
+      expected: Number(BigInt.asUintN(32, wanted)),
+    };
+    const deadline = timeoutMs === undefined ? Infinity : performance.now() + timeoutMs;
+    return (await waitFor(condition, { deadline, signal })) === "woken" ? "ok" : "timed-out";
   }
 
   /**
-   * Wakes up to `count` threads that sleep on the cell in the kernel (futex(2)) and returns how many there were. A wait of
-   * this library looks at the cell by itself and is not counted.
+   * Wakes up to `count` of those who wait on the cell, those first who came first, and returns how many: pending `wait` calls of all
+   * processes, and threads that sleep on the cell in the kernel by other means (futex(2), the low half of the cell). Not counted are
+   * waits in mode `"r"`, and waits in other processes that are not asleep yet; a change of the cell reaches them all the same. Of one
+   * thread at most 127 waits are counted.
    */
   notify(offset: number, count: number = 0x7fffffff): number {
     const cell = this.#writable(offset);
     this.#checkAlignment(offset);
-    const woken = this.#hf.hf_wake32(cell, checkInteger("count", count, 0, 0x7fffffff));
+    const woken = wake(cell, checkInteger("count", count, 0, 0x7fffffff));
     if (woken < 0) throw nativeError(woken, "futex", this.#host.path);
     return woken;
   }

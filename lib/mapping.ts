@@ -28,6 +28,7 @@ import { native, pageSize } from "./native/native.ts";
 import { advices, codes, mapFlags, type NativeFunctions } from "./native/symbols.ts";
 import { type LockRange, takeLock, tryLock, unlock } from "./range_lock.ts";
 import { Region } from "./region.ts";
+import { lookNow } from "./waiting.ts";
 
 export type { DebugListener, MappingOptions, MemoryOptions } from "./mapping/options.ts";
 
@@ -472,6 +473,7 @@ export class Mapping implements Disposable {
     this.#host.byteLength = -1;
     this.#unlink?.();
     this.#file.close();
+    lookNow(); // who waits for a cell here hears of it at once
   }
 
   #open(): Region {

@@ -229,7 +229,7 @@ test("wait checks its arguments", async () => {
   await assertRejects(() => waiting, mapError("ERR_CLOSED"));
 });
 
-test("notify says how many threads it woke", () => {
+test("notify says how many waits it ended", () => {
   using mapping = Mapping.anonymous(16);
   assert.equal(mapping.atomics.notify(0), 0);
   assert.equal(mapping.atomics.notify(8, 0), 0);
