@@ -17,6 +17,8 @@
 struct lock_words {
   uint64_t owner;
   uint32_t sleepers; /* 1 while someone may be asleep on the low half of `owner` */
+  uint32_t waiting;  /* 1 while someone may wait for a commit, asleep on `bell` */
+  uint32_t bell;
   uint32_t reserved;
 };
 
@@ -33,7 +35,7 @@ struct cell_pair {
   struct cell cells[2];
 };
 
-_Static_assert(sizeof(struct lock_words) == 16, "lock words");
+_Static_assert(sizeof(struct lock_words) == HF_LOCKWORD_BYTES && offsetof(struct lock_words, bell) == HF_BELL_OFFSET, "lock words");
 _Static_assert(offsetof(struct cell, version) == 112 && offsetof(struct cell, checksum) == 120, "cell");
 _Static_assert(sizeof(struct cell) == 128, "cell");
 _Static_assert(offsetof(struct cell_pair, cells) == 128 && sizeof(struct cell_pair) == HF_CELL_PAIR_BYTES, "cell pair");
@@ -219,6 +221,8 @@ static double publish_as(double lock, double owner, double cells, double count, 
   if (__atomic_load_n(&word->owner, __ATOMIC_RELAXED) == self) {
     result = publish(given.pair, given.count, given.salt, given.values);
     if (result == 0 && unlock) result = release_lock(word, self);
+    /* After the release's full fence: either this sees the flag, or hf_expect() comes after it and its caller sees the commit. */
+    if (result == 0) result = __atomic_load_n(&word->waiting, __ATOMIC_SEQ_CST) != 0 ? 1 : 0;
   }
   return hf_faulted(given.pair) ? HF_E_FAULT : result;
 }
@@ -253,6 +257,31 @@ double hf_lock_sleep(double lock, double owner, double timeout_ms) {
     if (result == -(double)EAGAIN) result = 0;
   }
   return hf_faulted(word) ? HF_E_FAULT : result;
+}
+
+double hf_expect(double lock, double unused) {
+  (void)unused;
+  struct lock_words *word = lock_at(lock);
+  if (word == NULL) return HF_E_INVAL;
+  /* In this order: a ring between the two is then seen as another bell, and the flag is set before the caller looks for a commit. */
+  uint32_t bell = __atomic_load_n(&word->bell, __ATOMIC_SEQ_CST);
+  __atomic_store_n(&word->waiting, 1, __ATOMIC_SEQ_CST);
+  return hf_faulted(word) ? HF_E_FAULT : (double)bell;
+}
+
+double hf_ring(double lock, double count) {
+  struct lock_words *word = lock_at(lock);
+  int most;
+  if (word == NULL || !hf_int(count, &most) || most <= 0) return HF_E_INVAL;
+  double woken = 0;
+  /* The flag is taken down first: who sets it anew from here on keeps it, and who set it before finds another bell than it expects. */
+  if (__atomic_exchange_n(&word->waiting, 0, __ATOMIC_SEQ_CST) != 0) {
+    (void)__atomic_fetch_add(&word->bell, 1, __ATOMIC_SEQ_CST);
+    woken = hf_futex_wake(&word->bell, most);
+    /* There may be more of them. Otherwise nobody slept, and a flag that a dead one left is gone. */
+    if (woken > 0) __atomic_store_n(&word->waiting, 1, __ATOMIC_SEQ_CST);
+  }
+  return hf_faulted(word) ? HF_E_FAULT : woken;
 }
 
 struct sealed_arguments {

@@ -275,7 +275,8 @@ HF_EXPORT double hf_wait_any(double waits, double count, double timeout_ms);
 /* ---- commit (commit.c): a lock word and a checksummed double cell ------------------------------------------------------ */
 
 /*
- * A lock is two words at a 16-byte aligned address: u64 owner (0 = free), u32 sleepers flag. A commit cell pair is, at a
+ * A lock is HF_LOCKWORD_BYTES at a 16-byte aligned address: u64 owner (0 = free), u32 sleepers flag, u32 flag of those who wait for a
+ * commit, and their bell, u32 at HF_BELL_OFFSET. A commit cell pair is, at a
  * 128-byte aligned address: u64 version (48 bits, and above them the low 16 bits of the CRC-32C of the version as u64, seeded with
  * `salt`), then at +128 and +256 the two cells of 128 bytes: up to HF_CELL_WORDS u64 words at
  * +0, u64 version at +112, u32 CRC-32C at +120 over those `count` words and the version, seeded with `salt`. The version
@@ -286,6 +287,8 @@ HF_EXPORT double hf_wait_any(double waits, double count, double timeout_ms);
  * version word that the values are of: while it still is the current one, they are not read again. It is the library's; the caller
  * starts with 0, and puts 0 there again when it changes values and does not publish them.
  */
+#define HF_LOCKWORD_BYTES 24u
+#define HF_BELL_OFFSET 16u
 #define HF_CELL_WORDS 14u
 #define HF_CELL_PAIR_BYTES 384u
 
@@ -301,7 +304,10 @@ HF_EXPORT double hf_cell_init(double cells, double count, double salt, double va
  */
 HF_EXPORT double hf_begin(double lock, double owner, double cells, double count, double salt, double values);
 
-/* Publishes `values` as the next cell, then releases the lock as hf_unlock does. HF_E_OWNER if the lock is not `owner`'s. */
+/*
+ * Publishes `values` as the next cell, then releases the lock as hf_unlock does. 0, or 1 if someone may wait for the commit: then
+ * hf_ring() is due. HF_E_OWNER if the lock is not `owner`'s.
+ */
 HF_EXPORT double hf_commit(double lock, double owner, double cells, double count, double salt, double values);
 
 /* Publishes like hf_commit and keeps the lock. */
@@ -315,6 +321,18 @@ HF_EXPORT double hf_unlock(double lock, double owner);
  * when there is a reason to try again, -ETIMEDOUT.
  */
 HF_EXPORT double hf_lock_sleep(double lock, double owner, double timeout_ms);
+
+/*
+ * Announces that the caller is about to wait for a commit under this lock, and returns the bell. Who then finds no commit sleeps
+ * on the bell while it has that value (hf_wait32, hf_wait_any). `unused` keeps it on the fast path of Node.
+ */
+HF_EXPORT double hf_expect(double lock, double unused);
+
+/*
+ * Changes the bell and wakes up to `count` > 0 of those who sleep on it; returns how many. Nothing, if nobody has announced to wait since
+ * a ring found nobody asleep.
+ */
+HF_EXPORT double hf_ring(double lock, double count);
 
 #define HF_SEALED_MAX 281474976710655.0 /* 2^48 - 1 */
 

@@ -5,9 +5,9 @@
  */
 import * as fs from "node:fs";
 import { resolve } from "node:path";
-import { boolean, checkInteger, checkOptions, checkPath, integer, oneOf, type OptionCheck } from "./checks.ts";
-import { closedError, invalidType, MapError, outOfRange, rangeError, readOnlyError } from "./errors.ts";
-import { CONSUMER, MAX_SPARES, PRODUCER } from "./layout/queue.ts";
+import { abortSignal, boolean, checkInteger, checkOptions, checkPath, integer, oneOf, type OptionCheck } from "./checks.ts";
+import { closedError, invalidType, MapError, outOfRange, rangeError, readOnlyError, typeError } from "./errors.ts";
+import { CONSUMER, MAX_ATTEMPTS, MAX_SPARES, PRODUCER } from "./layout/queue.ts";
 import { native } from "./native/native.ts";
 import { type Codec, codecOption, defaultCodec, type JsonValue, type PayloadCodec, type Prepared, suited } from "./queue/codec.ts";
 import { Consumer } from "./queue/consumer.ts";
@@ -16,6 +16,8 @@ import { type LeaseEntry, LeaseTable } from "./queue/leases.ts";
 import { Producer } from "./queue/producer.ts";
 import { Reader } from "./queue/reader.ts";
 import { Segments } from "./queue/segments.ts";
+import { Consumption, Waiting } from "./queue/waiting.ts";
+import { lookNow } from "./waiting.ts";
 
 /** Options of {@linkcode Queue.open}. Those on sizes are for the creation; a queue that is there keeps its own. */
 export interface QueueOptions<T = JsonValue> {
@@ -27,6 +29,16 @@ export interface QueueOptions<T = JsonValue> {
   maxCapacityBytes?: number;
   /** The queue never holds more than `capacityBytes`. */
   fixedSize?: boolean;
+  /**
+   * Whether this handle consumes alone, which makes the order strict: while it is open no other handle consumes. Further exclusive ones stand
+   * by: they find nothing, and one of them takes over as soon as the holder is closed or dies. With an ordinary consumer about,
+   * the exclusive one waits; an ordinary one that finds an exclusive gets `ERR_LOCKED`.
+   */
+  exclusive?: boolean;
+  /** How often `lease` hands out a record at most: one that comes up once more goes to `deadLetter` instead. */
+  maxAttempts?: number;
+  /** The queue for such records, at this path; it is created when the first one comes. Open it with the same codec. */
+  deadLetter?: string | URL;
   /** "rw" (the default), or "r" to look only. */
   mode?: "r" | "rw";
   /** Access bits of the new files, before the umask. Default 0o600. */
@@ -39,6 +51,14 @@ export interface LeaseOptions {
   leaseMs?: number;
 }
 
+/** Limits of {@linkcode Queue.take} and its like. */
+export interface TakeOptions {
+  /** Milliseconds to wait at most; without it there is no limit. */
+  timeoutMs?: number;
+  /** Ends the wait with the signal's reason. */
+  signal?: AbortSignal;
+}
+
 const DEFAULT_CAPACITY_BYTES = 2 << 20;
 const MIN_SEGMENT_BYTES = 4096;
 const MAX_SEGMENT_BYTES: number = 64 << 20;
@@ -48,12 +68,21 @@ const OPEN_OPTIONS = {
   capacityBytes: integer(1),
   maxCapacityBytes: integer(1),
   fixedSize: boolean,
+  exclusive: boolean,
+  maxAttempts: integer(1, MAX_ATTEMPTS - 1),
+  deadLetter: checkPath,
   mode: oneOf("r", "rw"),
   permissions: integer(0, 0o7777),
 };
 
 // Some thirty years: beyond, a deadline is no exact number any more.
-const LEASE_OPTIONS = { leaseMs: integer(1, 2 ** 40) };
+const leaseMs = integer(1, 2 ** 40);
+const LEASE_OPTIONS = { leaseMs };
+const leaseMsArgument: OptionCheck<number> = leaseMs;
+const TAKE_OPTIONS = { timeoutMs: integer(0), signal: abortSignal };
+const WAITING_LEASE_OPTIONS = { leaseMs, ...TAKE_OPTIONS };
+const POP_MANY_OPTIONS = { wait: boolean, ...TAKE_OPTIONS };
+const CONSUME_OPTIONS = { signal: abortSignal };
 
 function shapeOf(capacityBytes: number, maxBytes: number): Shape {
   const half = Math.ceil(capacityBytes / 2 / 4096) * 4096;
@@ -73,13 +102,23 @@ export class Lease<T> implements Disposable {
   /** How often the record has been handed out, this time included. More than 1: an earlier holder may have worked on it. */
   readonly attempts: number;
   readonly #settle: (keep: boolean) => void;
+  readonly #extend: (leaseMs: number) => void;
   #settled = false;
 
   /** @internal */
-  constructor(value: T, attempts: number, settle: (keep: boolean) => void) {
+  constructor(value: T, attempts: number, settle: (keep: boolean) => void, extend: (leaseMs: number) => void) {
     this.value = value;
     this.attempts = attempts;
     this.#settle = settle;
+    this.#extend = extend;
+  }
+
+  /**
+   * Has the lease end `leaseMs` milliseconds from now, whatever it had before; without it, not before its holder dies. `ERR_STALE_LEASE`
+   * as with {@linkcode Lease.ack}: a lease that is late can be extended only until another has the record.
+   */
+  extend(leaseMs?: number): void {
+    this.#extend(leaseMs === undefined ? 0 : leaseMsArgument("leaseMs", leaseMs));
   }
 
   /** Removes the record. `MapError` `ERR_STALE_LEASE` if it was given to another meanwhile, or settled before. */
@@ -104,6 +143,15 @@ export class Lease<T> implements Disposable {
       if (!(error instanceof MapError) || (error.code !== "ERR_STALE_LEASE" && error.code !== "ERR_CLOSED")) throw error;
     }
   }
+}
+
+/** What a handle's consuming follows. */
+interface ConsumerRules {
+  readonly exclusive: boolean;
+  readonly maxAttempts: number;
+  readonly deadLetter: string | undefined;
+  /** Of the files of a dead-letter queue. */
+  readonly permissions: number;
 }
 
 /**
@@ -140,8 +188,12 @@ export class Queue<T = JsonValue> implements Disposable {
   readonly #reader: Reader;
   readonly #producer: Producer;
   readonly #consumer: Consumer;
+  readonly #waiting: Waiting;
+  readonly #rules: ConsumerRules;
+  /** Where records go that were handed out too often; opened when the first one comes. */
+  #deadLetters: Queue<Uint8Array> | undefined;
 
-  private constructor(path: string, control: Control, codec: PayloadCodec) {
+  private constructor(path: string, control: Control, codec: PayloadCodec, rules: ConsumerRules) {
     this.path = path;
     this.#control = control;
     this.#codec = codec;
@@ -150,6 +202,8 @@ export class Queue<T = JsonValue> implements Disposable {
     this.#reader = new Reader(control, this.#segments, this.#leases, codec);
     this.#producer = new Producer(control, this.#segments);
     this.#consumer = new Consumer(control, this.#segments, this.#leases, this.#reader);
+    this.#waiting = new Waiting(control, this.#consumer);
+    this.#rules = rules;
   }
 
   /**
@@ -164,7 +218,10 @@ export class Queue<T = JsonValue> implements Disposable {
     const directory = resolve(name);
     const given = checkOptions("Queue.open()", options, OPEN_OPTIONS);
     const { codec = defaultCodec, capacityBytes = DEFAULT_CAPACITY_BYTES, maxCapacityBytes, fixedSize = false } = given;
-    const { mode = "rw", permissions = 0o600 } = given;
+    const { mode = "rw", permissions = 0o600, exclusive = false, maxAttempts = Infinity, deadLetter } = given;
+    if ((given.maxAttempts === undefined) !== (deadLetter === undefined)) {
+      throw typeError('"maxAttempts" and "deadLetter" go together: the first says when a record goes to the second');
+    }
     if (fixedSize && maxCapacityBytes !== undefined && maxCapacityBytes !== capacityBytes) {
       throw rangeError(`"maxCapacityBytes" ${maxCapacityBytes} contradicts "fixedSize" with "capacityBytes" ${capacityBytes}`);
     }
@@ -177,7 +234,12 @@ export class Queue<T = JsonValue> implements Disposable {
     if (mode === "rw" && !fs.existsSync(directory)) createQueue(directory, shape, permissions);
     const control = new Control(directory, mode);
     try {
-      return new Queue<T>(name, control, suited(codec));
+      return new Queue<T>(name, control, suited(codec), {
+        exclusive,
+        maxAttempts,
+        deadLetter: deadLetter === undefined ? undefined : resolve(deadLetter),
+        permissions,
+      });
     } catch (error) {
       control.close();
       throw error;
@@ -233,14 +295,58 @@ export class Queue<T = JsonValue> implements Disposable {
   /** Removes and returns the oldest value; undefined if there is none. A record that can't be decoded stays. */
   pop(): T | undefined {
     if (!this.#codec.builtIn) return this.tryPop((value) => value);
-    this.#writable();
-    return this.#consumer.removeOne() as T | undefined;
+    return this.#turn() ? (this.#consumer.removeOne() as T | undefined) : undefined;
   }
 
-  /** Removes and returns up to `max` values, the oldest first. */
-  popMany(max: number): T[] {
-    checkInteger("max", max, 1, Number.MAX_SAFE_INTEGER);
+  /**
+   * Removes and returns the oldest value, after waiting for one if there is none; undefined when `timeoutMs` is over. Waiting costs no CPU
+   * time to speak of and does not block the event loop; it keeps the process alive, as a timer does. Rejects with the signal's reason, or
+   * `ERR_CLOSED` when the queue is closed: then nothing was taken.
+   */
+  async take(options?: TakeOptions): Promise<T | undefined> {
+    const { timeoutMs, signal } = checkOptions("take()", options, TAKE_OPTIONS);
     this.#writable();
+    return (await this.#waiting.until(() => this.#takeOne(), timeoutMs, signal))?.value;
+  }
+
+  /**
+   * Values one by one, removed as they are handed out, waiting for each: `for await (const value of queue)`. Ends when the queue is closed;
+   * `break` and `return` lose nothing.
+   */
+  [Symbol.asyncIterator](): AsyncIterableIterator<T> {
+    return this.consume();
+  }
+
+  /** As `for await` over the queue itself, with a signal that ends it with its reason. */
+  consume(options?: { signal?: AbortSignal }): AsyncIterableIterator<T> {
+    const { signal } = checkOptions("consume()", options, CONSUME_OPTIONS);
+    this.#writable();
+    const take = async (either: AbortSignal): Promise<T> => {
+      this.#writable();
+      const taken = await this.#waiting.until(() => this.#takeOne(), undefined, either);
+      return (taken as { value: T }).value;
+    };
+    return new Consumption(take, () => this.closed, signal);
+  }
+
+  /** Removes and returns up to `max` values, the oldest first. With `wait` it waits for the first one: see {@linkcode Queue.take}. */
+  popMany(max: number, options?: { wait?: false }): T[];
+  popMany(max: number, options: { wait: true } & TakeOptions): Promise<T[]>;
+  popMany(max: number, options?: { wait?: boolean } & TakeOptions): T[] | Promise<T[]> {
+    checkInteger("max", max, 1, Number.MAX_SAFE_INTEGER);
+    const { wait = false, timeoutMs, signal } = checkOptions("popMany()", options, POP_MANY_OPTIONS);
+    if (!wait && (timeoutMs !== undefined || signal !== undefined)) throw typeError('"timeoutMs" and "signal" need "wait"');
+    if (!wait) return this.#popMany(max);
+    this.#writable();
+    const some = (): T[] | undefined => {
+      const values = this.#popMany(max);
+      return values.length === 0 ? undefined : values;
+    };
+    return this.#waiting.until(some, timeoutMs, signal).then((values) => values ?? []);
+  }
+
+  #popMany(max: number): T[] {
+    if (!this.#turn()) return [];
     if (this.#codec.builtIn) return this.#consumer.remove(max) as T[];
     const values: T[] = [];
     while (values.length < max) {
@@ -284,17 +390,36 @@ export class Queue<T = JsonValue> implements Disposable {
    */
   lease(options?: LeaseOptions): Lease<T> | undefined {
     const { leaseMs } = checkOptions("lease()", options, LEASE_OPTIONS);
+    return this.#lease(leaseMs ?? 0);
+  }
+
+  /** As {@linkcode Queue.lease}, after waiting for a record if there is none, as {@linkcode Queue.take} does. */
+  async leaseAsync(options?: LeaseOptions & TakeOptions): Promise<Lease<T> | undefined> {
+    const { leaseMs = 0, timeoutMs, signal } = checkOptions("leaseAsync()", options, WAITING_LEASE_OPTIONS);
     this.#writable();
-    const entry = this.#consumer.grant(leaseMs ?? 0);
-    if (entry === undefined) return undefined;
+    return await this.#waiting.until(() => this.#lease(leaseMs), timeoutMs, signal);
+  }
+
+  #lease(leaseMs: number): Lease<T> | undefined {
+    if (!this.#turn()) return undefined;
+    let entry: LeaseEntry | undefined;
+    while ((entry = this.#consumer.grant(leaseMs)) !== undefined && entry.attempts > this.#rules.maxAttempts) this.#bury(entry);
+    return entry === undefined ? undefined : this.#leaseOf(entry);
+  }
+
+  #leaseOf(entry: LeaseEntry): Lease<T> {
     const settle = (keep: boolean): void => {
       this.#writable();
       this.#consumer.settle(entry, keep);
     };
+    const extend = (leaseMs: number): void => {
+      this.#writable();
+      this.#consumer.extend(entry, leaseMs);
+    };
     try {
       const value = this.#reader.decoded(entry.sequence) as T;
       this.#reader.inbox.shrink();
-      return new Lease(value, entry.attempts, settle);
+      return new Lease(value, entry.attempts, settle, extend);
     } catch (error) {
       if (!this.closed) settle(true);
       throw error;
@@ -311,6 +436,8 @@ export class Queue<T = JsonValue> implements Disposable {
   close(): void {
     this.#segments.close();
     this.#control.close();
+    this.#deadLetters?.close();
+    lookNow(); // who waits here hears of it at once
   }
 
   [Symbol.dispose](): void {
@@ -327,6 +454,43 @@ export class Queue<T = JsonValue> implements Disposable {
   #writable(): void {
     this.#open();
     if (!this.#control.writable) throw readOnlyError("queue", this.path);
+  }
+
+  /** Whether it is this handle's turn to consume. */
+  #turn(): boolean {
+    this.#writable();
+    if (this.#control.mayConsume) return true;
+    const { exclusive } = this.#rules;
+    if (this.#control.takeTurn(exclusive)) return true;
+    if (exclusive) return false;
+    throw new MapError("ERR_LOCKED", `'${this.path}' is consumed by an exclusive consumer; open it with "exclusive" to stand by, or push only`, { path: this.path });
+  }
+
+  /** The oldest value, removed; undefined if there is none. */
+  #takeOne(): { value: T } | undefined {
+    if (this.#codec.builtIn) {
+      const value = this.pop();
+      return value === undefined ? undefined : { value };
+    }
+    const lease = this.lease();
+    if (lease === undefined) return undefined;
+    lease.ack();
+    return { value: lease.value };
+  }
+
+  /** Moves a record, which is in the inbox, to the dead-letter queue. Killed in between it is in both. */
+  #bury(entry: LeaseEntry): void {
+    const { deadLetter, permissions, maxAttempts } = this.#rules;
+    try {
+      this.#deadLetters ??= Queue.open<Uint8Array>(deadLetter as string, { codec: "bytes", permissions });
+      if (!this.#deadLetters.push(this.#reader.inbox.payload())) {
+        throw new MapError("ERR_FULL", `the dead-letter queue '${deadLetter}' is full; record ${entry.sequence} was handed out ${maxAttempts} times and stays in '${this.path}'`, { path: this.path });
+      }
+    } catch (error) {
+      if (!this.closed) this.#consumer.settle(entry, true);
+      throw error;
+    }
+    this.#consumer.settle(entry, false);
   }
 
   /** A payload that is kept while others are prepared: a codec of one's own may use its memory again. */

@@ -4,7 +4,7 @@
 enum { VERSION_AT = 112, CHECKSUM_AT = 120, SALT = 0x5eed };
 
 struct place {
-  _Alignas(128) uint64_t lock[2];
+  _Alignas(128) uint64_t lock[4];
   _Alignas(128) unsigned char cells[HF_CELL_PAIR_BYTES];
 };
 
@@ -561,10 +561,78 @@ static void sealed_contended(void) {
   NEED(munmap(arena, sizeof *arena) == 0);
 }
 
+static uint32_t *waiting_flag(void) { return (uint32_t *)(void *)place.lock + 3; }
+static uint32_t *bell(void) { return (uint32_t *)(void *)place.lock + 4; }
+
+static void a_commit_tells_of_those_who_wait(void) {
+  start(2);
+  CHECK_NUMBER(hf_ring(LOCK, 1), 0);
+  CHECK_WORD(*bell(), 0);
+  *bell() = UINT32_MAX;
+  CHECK_NUMBER(hf_expect(LOCK, 0), 4294967295.0);
+  CHECK_WORD(*waiting_flag(), 1);
+  CHECK_NUMBER(hf_begin(LOCK, 7, CELLS, 2, SALT, VALUES), 0);
+  CHECK_NUMBER(hf_publish(LOCK, 7, CELLS, 2, SALT, VALUES), 1);
+  CHECK_NUMBER(hf_commit(LOCK, 7, CELLS, 2, SALT, VALUES), 1);
+  CHECK_WORD(place.lock[0], 0);
+  CHECK_NUMBER(hf_ring(LOCK, 1), 0); /* nobody sleeps */
+  CHECK_WORD(*bell(), 0);
+  CHECK_WORD(*waiting_flag(), 0);
+  CHECK_NUMBER(hf_begin(LOCK, 7, CELLS, 2, SALT, VALUES), 0);
+  CHECK_NUMBER(hf_commit(LOCK, 7, CELLS, 2, SALT, VALUES), 0);
+  CHECK_REFUSES_ADDRESS(LOCK, 16, hf_expect(BAD, 0));
+  CHECK_REFUSES_ADDRESS(LOCK, 16, hf_ring(BAD, 1));
+  CHECK_REFUSES(hf_ring(LOCK, BAD));
+  CHECK_NUMBER(hf_ring(LOCK, 0), HF_E_INVAL);
+}
+
+/* A consumer that sleeps on the bell gets every one of many commits; it would hang with one wake lost (up to 20 s, then the test fails). */
+static void rings_reach_sleepers(void) {
+  enum { COMMITS = 20000 };
+  struct bell_arena {
+    uint64_t lock[4];
+    _Alignas(128) unsigned char cells[HF_CELL_PAIR_BYTES];
+    uint64_t late;
+  } *arena = test_shared(sizeof *arena);
+  double lock = address_of(arena->lock), cells = address_of(arena->cells);
+  set_values(0);
+  NEED(hf_cell_init(cells, 1, SALT, VALUES) == 0);
+  pid_t consumer = test_fork();
+  if (consumer == 0) {
+    values[1] = 0;
+    double seen_count = 0;
+    while (seen_count < (double)COMMITS) {
+      double expected = hf_expect(lock, 0);
+      if (!CHECK_NUMBER(hf_cell_read(cells, 1, SALT, VALUES), 0)) break;
+      if (values[0] > seen_count) {
+        seen_count = values[0];
+        continue;
+      }
+      double result = hf_wait32(lock + HF_BELL_OFFSET, expected, 20000);
+      if (!CHECK(result == 0 || result == -EAGAIN)) break;
+    }
+    test_child_end();
+  }
+  double own[2] = {0, 0};
+  for (int i = 1; i <= COMMITS; i++) {
+    double begun;
+    while ((begun = hf_begin(lock, 5, cells, 1, SALT, address_of(own))) == HF_E_BUSY) {
+    }
+    CHECK_NUMBER(begun, 0);
+    own[0] = i;
+    if (hf_commit(lock, 5, cells, 1, SALT, address_of(own)) == 1) CHECK(hf_ring(lock, 1) >= 0);
+    if (i % 64 == 0) test_sleep_us(50); /* lets it fall asleep */
+  }
+  CHECK_WORD(test_reap(consumer), 0);
+  NEED(munmap(arena, sizeof *arena) == 0);
+}
+
 int main(void) {
   RUN(init_and_read);
   RUN(begin_commit);
   RUN(own_values_are_kept);
+  RUN(a_commit_tells_of_those_who_wait);
+  RUN(rings_reach_sleepers);
   RUN(publish_keeps_the_lock);
   RUN(only_the_owner);
   RUN(damage_is_found);

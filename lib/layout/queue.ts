@@ -7,7 +7,7 @@
  * ```
  *     0  header           128 bytes, kind queue; fields: segment bytes, most bytes of content (0 = no limit), slots, lease
  *                         entries, spare segments that are kept
- *  1024  producer lock    owner u64, sleepers u32 (csrc/holdfast.h, commit)
+ *  1024  producer lock    owner u64, sleepers u32, waiting u32, bell u32 (csrc/holdfast.h, commit)
  *  1152  producer cells   version, two cells of: PRODUCER words
  *  2048  consumer lock
  *  2176  consumer cells   version, two cells of: CONSUMER words

@@ -68,6 +68,8 @@ export const symbols = {
   hf_publish: ["lock", "owner", "cells", "count", "salt", "values"],
   hf_unlock: ["lock", "owner"],
   hf_lock_sleep: ["lock", "owner", "timeout_ms"],
+  hf_expect: ["lock", "unused"],
+  hf_ring: ["lock", "count"],
   hf_sealed_load: ["address", "salt"],
   hf_sealed_store: ["address", "value", "salt"],
   hf_sealed_cas: ["address", "expected", "replacement", "salt"],
@@ -136,6 +138,10 @@ export const advices = {
 
 /** `HF_LOCK_…` kinds of the header. */
 export const lockKinds = { NONE: 0, SHARED: 1, EXCLUSIVE: 2 } as const;
+
+/** Layout of a lock, `HF_LOCKWORD_BYTES` and `HF_BELL_OFFSET` of the header. */
+export const LOCKWORD_BYTES = 24;
+export const BELL_OFFSET = 16;
 
 /** Layout of a commit cell pair, `HF_CELL_…` of the header. */
 export const CELL_PAIR_BYTES = 384;

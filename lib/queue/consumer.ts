@@ -18,7 +18,7 @@ import type { Segments } from "./segments.ts";
 
 // As constants of this module: an imported one is loaded anew at each use in V8.
 const { position: POSITION, segment: SEGMENT, offset: OFFSET, sequence: SEQUENCE, bytes: BYTES, leased: LEASED, head: HEAD } = CONSUMER;
-const { position: TAIL_POSITION, segment: TAIL_SEGMENT, offset: TAIL_OFFSET } = PRODUCER;
+const { position: TAIL_POSITION, segment: TAIL_SEGMENT, offset: TAIL_OFFSET, sequence: TAIL_SEQUENCE } = PRODUCER;
 const FIRST: number = RECORDS_OFFSET;
 
 /** One handle's consumer side. */
@@ -160,18 +160,46 @@ export class Consumer {
     });
   }
 
+  /** Has a lease end `leaseMs` from now; 0 = not before its holder dies. */
+  extend(lease: LeaseEntry, leaseMs: number): void {
+    this.#locked(() => {
+      const { index } = this.#held(lease);
+      this.#leases.setDeadline(index, leaseMs === 0 ? 0 : this.#hf.hf_clock_ms() + leaseMs);
+      this.#control.release(this.#control.consumer);
+    });
+  }
+
+  /**
+   * Whether there may be a record to hand out, and in how many milliseconds a lease ends that has a limit (Infinity without one). Without
+   * the lock; for who waits.
+   */
+  outlook(): { ready: boolean; leaseEndsInMs: number } {
+    const { cursor, tail } = this.#reader.look();
+    const ready = (tail[TAIL_SEQUENCE] as number) > (cursor[SEQUENCE] as number);
+    if (ready || cursor[LEASED] === 0) return { ready, leaseEndsInMs: Infinity };
+    const entries = this.#reader.entries(cursor.slice());
+    if (this.#leases.again(entries, true) !== undefined) return { ready: true, leaseEndsInMs: Infinity };
+    const deadlines = entries.filter(({ deadline }) => deadline > 0).map(({ deadline }) => deadline);
+    return { ready: false, leaseEndsInMs: Math.min(...deadlines) - this.#hf.hf_clock_ms() };
+  }
+
+  /** The entry of a lease that is still its holder's; otherwise `ERR_STALE_LEASE`. */
+  #held(lease: LeaseEntry): LeaseEntry {
+    const entry = this.#leases.current(lease.index);
+    if (entry !== undefined && entry.sequence === lease.sequence && entry.owner === lease.owner && entry.attempts === lease.attempts) return entry;
+    const { directory } = this.#control;
+    throw new MapError("ERR_STALE_LEASE", `record ${lease.sequence} of '${directory}' is no longer leased to this holder`, { path: directory });
+  }
+
   /** Acknowledges a lease, or gives it back. */
   settle(lease: LeaseEntry, keep: boolean): void {
     this.#locked(() => {
       const control = this.#control;
-      const entry = this.#leases.current(lease.index);
-      if (entry === undefined || entry.sequence !== lease.sequence || entry.owner !== lease.owner || entry.attempts !== lease.attempts) {
-        const { directory } = control;
-        throw new MapError("ERR_STALE_LEASE", `record ${lease.sequence} of '${directory}' is no longer leased to this holder`, { path: directory });
-      }
+      const entry = this.#held(lease);
       if (keep) {
         this.#leases.giveBack(entry.index);
         control.release(control.consumer);
+        control.ring(1);
         return;
       }
       const cell = control.consumer.values;

@@ -41,7 +41,7 @@ import {
   SPARES,
 } from "../layout/queue.ts";
 import { allocateScratch, native, type Scratch } from "../native/native.ts";
-import { codes, lockKinds, mapFlags, type NativeFunctions } from "../native/symbols.ts";
+import { BELL_OFFSET, codes, lockKinds, mapFlags, type NativeFunctions } from "../native/symbols.ts";
 import { Region } from "../region.ts";
 import { createSegment } from "./segments.ts";
 
@@ -57,6 +57,8 @@ export interface Shape {
 
 /** How long a lock may stay another's before `ERR_LOCKED`. */
 const LOCK_TIMEOUT_MS = 10_000;
+/** A byte behind the file's end whose lock is the right to consume. */
+const CONSUME_OFFSET: number = 2 ** 40;
 /** How long a sleep on a lock lasts before its owner is looked at. */
 const LOCK_SLEEP_MS = 2;
 
@@ -113,6 +115,7 @@ export class Control {
   readonly words: Float64Array;
   readonly wordsAddress: number;
   readonly #file: Descriptor;
+  #mayConsume = false;
   readonly #hf: NativeFunctions;
   readonly #scratch: Scratch;
 
@@ -173,8 +176,10 @@ export class Control {
 
   /** Gives up the slot: what this handle has leased is handed out again. */
   close(): void {
-    this.region.release();
+    if (this.closed) return;
     this.#file.close(); // drops the slot's lock
+    if (this.writable) this.ring(1);
+    this.region.release();
   }
 
   /**
@@ -192,10 +197,46 @@ export class Control {
     return result === 0;
   }
 
-  /** Publishes `side.values` and releases the lock. */
-  commit(side: Side): void {
+  /** Publishes `side.values` and releases the lock. True if someone may wait for that: see {@linkcode Control.ring}. */
+  commit(side: Side): boolean {
     const result = this.#hf.hf_commit(side.lock, this.owner, side.cells, side.count, this.salt, side.address);
     if (result < 0) throw this.error(result, `${side.name} commit`);
+    return result > 0;
+  }
+
+  /** Whether this handle has the right to consume. */
+  get mayConsume(): boolean {
+    return this.#mayConsume;
+  }
+
+  /**
+   * Takes the right to consume, a lock on a byte of the file that goes with the handle: all together, or one alone. False if another has it in
+   * a way that does not allow that.
+   */
+  takeTurn(alone: boolean): boolean {
+    if (this.#mayConsume) return true;
+    const result = this.#hf.hf_lock_range(this.#file.fd, CONSUME_OFFSET, 1, alone ? lockKinds.EXCLUSIVE : lockKinds.SHARED);
+    if (result === -errno.EAGAIN) return false;
+    if (result < 0) throw this.error(result, "fcntl");
+    this.#mayConsume = true;
+    return true;
+  }
+
+  /** Where those sleep who wait for a record. */
+  get bell(): number {
+    return this.producer.lock + BELL_OFFSET;
+  }
+
+  /** Announces a wait for a record; the bell as it is. Who finds no record then sleeps for as long as the bell is the same. */
+  expect(): number {
+    const bell = this.#hf.hf_expect(this.producer.lock, 0);
+    if (bell < 0) throw this.error(bell, "wait");
+    return bell;
+  }
+
+  /** Wakes up to `count` of those who wait for a record, if there are any. */
+  ring(count: number): void {
+    this.#hf.hf_ring(this.producer.lock, Math.min(count, 0x7fffffff));
   }
 
   /** Publishes `side.values` and keeps the lock. */

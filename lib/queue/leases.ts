@@ -119,6 +119,12 @@ export class LeaseTable {
     this.#control.storeWords(offset + 8 * LEASE.owner, 1);
   }
 
+  /** Changes when an entry's lease ends: one store. */
+  setDeadline(index: number, deadline: number): void {
+    this.#control.words[0] = deadline;
+    this.#control.storeWords(LEASES + index * LEASE_BYTES + 8 * LEASE.deadline, 1);
+  }
+
   /** Makes an entry nobody's: one store. */
   giveBack(index: number): void {
     this.#control.words[0] = 0;

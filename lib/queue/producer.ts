@@ -78,7 +78,7 @@ export class Producer {
       cell[OFFSET] = offset + total;
       cell[SEQUENCE] = sequence + 1;
       cell[BYTES] = (cell[BYTES] as number) + total;
-      control.commit(side);
+      if (control.commit(side)) control.ring(1);
       return true;
     } catch (error) {
       control.release(side);
@@ -99,7 +99,7 @@ export class Producer {
       // From here on they may be part of the queue, even if the commit reports a failure.
       if (this.#taken.length > 0) this.#taken.length = 0;
       if (count === 0) control.release(side);
-      else control.commit(side);
+      else if (control.commit(side)) control.ring(count);
       return count;
     } catch (error) {
       // Nothing was published: the segments are nobody's again.

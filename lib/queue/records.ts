@@ -145,6 +145,13 @@ export class Inbox {
     return value;
   }
 
+  /** A copy of the payload of the record that is there. */
+  payload(): Uint8Array {
+    const { scratch, words } = this.#stage;
+    const start = this.#start + PAYLOAD;
+    return scratch.bytes.slice(start, start + (words[(this.#start >>> 2) + LENGTH_WORD] as number));
+  }
+
   /** Whether the record's payload lies within its `total` bytes. */
   fits(total: number): boolean {
     return recordBytes(this.#stage.words[(this.#start >>> 2) + LENGTH_WORD] as number) === total;
