@@ -365,6 +365,14 @@ HF_EXPORT double hf_record_write(double target, double source, double length, do
 HF_EXPORT double hf_record_read(double target, double capacity, double source, double limit, double salt, double position);
 
 /*
+ * The same for records one behind the other. Write: all of `length` bytes are records; HF_E_INVAL if they are not, with some written. Read:
+ * up to `count` records within `capacity` and `limit` bytes; returns their bytes. It ends before a record that is longer or damaged, with 0
+ * if that is the first: hf_record_read() says which.
+ */
+HF_EXPORT double hf_records_write(double target, double source, double length, double salt, double position);
+HF_EXPORT double hf_records_read(double target, double capacity, double source, double limit, double count, double salt, double position);
+
+/*
  * Loads `count` u64 words from `address`, or stores them so that words[0] comes last and with release ordering. Each is
  * an integer in 0..2^53-1; HF_E_CORRUPT where a word read is larger.
  */

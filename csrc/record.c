@@ -57,6 +57,53 @@ double hf_record_read(double target, double capacity, double source, double limi
   return stated == length && checksum == record_checksum(to, length, seed, place) ? (double)length : HF_E_CORRUPT;
 }
 
+double hf_records_write(double target, double source, double length, double salt, double position) {
+  unsigned char *to = (unsigned char *)hf_pointer(target, 8);
+  const unsigned char *from = (const unsigned char *)hf_pointer(source, 8);
+  size_t bytes;
+  uint32_t seed;
+  uint64_t place;
+  if (to == NULL || from == NULL || !hf_size(length, &bytes) || !hf_u32(salt, &seed) || !hf_whole(position, &place)) {
+    return HF_E_INVAL;
+  }
+  for (size_t done = 0; done < bytes;) {
+    uint32_t total;
+    if (bytes - done < HF_RECORD_MIN) return HF_E_INVAL;
+    memcpy(&total, from + done + CHECKSUM_BYTES, sizeof total);
+    if (!record_length(total) || total > bytes - done) return HF_E_INVAL;
+    uint32_t checksum = record_checksum(from + done, total, seed, place + done);
+    memcpy(to + done, &checksum, CHECKSUM_BYTES);
+    memcpy(to + done + CHECKSUM_BYTES, from + done + CHECKSUM_BYTES, total - CHECKSUM_BYTES);
+    done += total;
+  }
+  return hf_faulted(to) ? HF_E_FAULT : 0;
+}
+
+double hf_records_read(double target, double capacity, double source, double limit, double count, double salt, double position) {
+  unsigned char *to = (unsigned char *)hf_pointer(target, 8);
+  const unsigned char *from = (const unsigned char *)hf_pointer(source, 8);
+  size_t room, most, records;
+  uint32_t seed;
+  uint64_t place;
+  if (to == NULL || from == NULL || !hf_size(capacity, &room) || !hf_size(limit, &most) || !hf_size(count, &records) ||
+      !hf_u32(salt, &seed) || !hf_whole(position, &place)) {
+    return HF_E_INVAL;
+  }
+  size_t bytes = room < most ? room : most, done = 0;
+  for (; records > 0 && bytes - done >= HF_RECORD_MIN; records--) {
+    uint32_t checksum, total, stated;
+    memcpy(&total, from + done + CHECKSUM_BYTES, sizeof total);
+    if (!record_length(total) || total > bytes - done) break;
+    memcpy(to + done, from + done, total);
+    /* Checked in the copy: what is in the mapping can change under a check. */
+    memcpy(&checksum, to + done, sizeof checksum);
+    memcpy(&stated, to + done + CHECKSUM_BYTES, sizeof stated);
+    if (stated != total || checksum != record_checksum(to + done, total, seed, place + done)) break;
+    done += total;
+  }
+  return hf_faulted(from) ? HF_E_FAULT : (double)done;
+}
+
 double hf_words_load(double address, double count, double values) {
   const uint64_t *from = (const uint64_t *)hf_pointer(address, 8);
   double *to = (double *)hf_pointer(values, 8);

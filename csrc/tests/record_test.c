@@ -126,6 +126,55 @@ static void records_refuse(void) {
   for (int i = 0; i < 64; i++) CHECK(target[i] == 0xdd);
 }
 
+/* Many records of growing lengths are what the same number of single ones is, and reading ends where one is damaged. */
+static void many_at_once(void) {
+  enum { COUNT = 12 };
+  static _Alignas(8) unsigned char single[BYTES];
+  make(16);
+  size_t at[COUNT + 1];
+  at[0] = 0;
+  for (int i = 0; i < COUNT; i++) {
+    uint32_t length = 16 + 8 * (uint32_t)i;
+    memcpy(source + at[i] + 4, &length, sizeof length);
+    CHECK_NUMBER(hf_record_write(address_of(single + at[i]), SOURCE + (double)at[i], length, SALT, POSITION + (double)at[i]), 0);
+    at[i + 1] = at[i] + length;
+  }
+  const double all = (double)at[COUNT];
+  CHECK_NUMBER(hf_records_write(SEGMENT + 8, SOURCE, all, SALT, POSITION), 0);
+  CHECK(memcmp(segment + 8, single, at[COUNT]) == 0);
+  CHECK(segment[7] == 0xcc && segment[8 + at[COUNT]] == 0xcc);
+  for (int i = 0; i <= COUNT; i++) {
+    memset(target, 0xdd, BYTES);
+    CHECK_NUMBER(hf_records_read(TARGET, BYTES, SEGMENT + 8, BYTES - 8, i, SALT, POSITION), (double)at[i]);
+    CHECK(memcmp(target, single, at[i]) == 0 && target[at[i]] == 0xdd);
+    CHECK_NUMBER(hf_records_read(TARGET, BYTES, SEGMENT + 8, (double)at[i], COUNT, SALT, POSITION), (double)at[i]);
+    CHECK_NUMBER(hf_records_read(TARGET, (double)at[i], SEGMENT + 8, all, COUNT, SALT, POSITION), (double)at[i]);
+    if (i < COUNT) {
+      CHECK_NUMBER(hf_records_read(TARGET, (double)at[i + 1] - 1, SEGMENT + 8, all, COUNT, SALT, POSITION), (double)at[i]);
+      unsigned char *byte = segment + 8 + at[i + 1] - 1;
+      *byte = (unsigned char)(*byte ^ 4);
+      CHECK_NUMBER(hf_records_read(TARGET, BYTES, SEGMENT + 8, all, COUNT, SALT, POSITION), (double)at[i]);
+      *byte = (unsigned char)(*byte ^ 4);
+    }
+  }
+  CHECK_NUMBER(hf_records_read(TARGET, BYTES, SEGMENT + 8, all, COUNT, SALT, POSITION + 8), 0);
+  CHECK_NUMBER(hf_records_write(SEGMENT, SOURCE, all - 8, SALT, POSITION), HF_E_INVAL);
+  CHECK_NUMBER(hf_records_write(SEGMENT, SOURCE, all + 8, SALT, POSITION), HF_E_INVAL);
+  CHECK_NUMBER(hf_records_write(SEGMENT, SOURCE, 0, SALT, POSITION), 0);
+  CHECK_REFUSES_ADDRESS(SEGMENT, 8, hf_records_write(BAD, SOURCE, all, SALT, POSITION));
+  CHECK_REFUSES_ADDRESS(SOURCE, 8, hf_records_write(SEGMENT, BAD, all, SALT, POSITION));
+  CHECK_REFUSES(hf_records_write(SEGMENT, SOURCE, BAD, SALT, POSITION));
+  CHECK_REFUSES(hf_records_write(SEGMENT, SOURCE, all, BAD, POSITION));
+  CHECK_REFUSES(hf_records_write(SEGMENT, SOURCE, all, SALT, BAD));
+  CHECK_REFUSES_ADDRESS(TARGET, 8, hf_records_read(BAD, BYTES, SEGMENT, all, COUNT, SALT, POSITION));
+  CHECK_REFUSES_ADDRESS(SEGMENT, 8, hf_records_read(TARGET, BYTES, BAD, all, COUNT, SALT, POSITION));
+  CHECK_REFUSES(hf_records_read(TARGET, BAD, SEGMENT, all, COUNT, SALT, POSITION));
+  CHECK_REFUSES(hf_records_read(TARGET, BYTES, SEGMENT, BAD, COUNT, SALT, POSITION));
+  CHECK_REFUSES(hf_records_read(TARGET, BYTES, SEGMENT, all, BAD, SALT, POSITION));
+  CHECK_REFUSES(hf_records_read(TARGET, BYTES, SEGMENT, all, COUNT, BAD, POSITION));
+  CHECK_REFUSES(hf_records_read(TARGET, BYTES, SEGMENT, all, COUNT, SALT, BAD));
+}
+
 static void words(void) {
   _Alignas(8) uint64_t cells[4] = {1, 2, 3, 4};
   _Alignas(8) double values[4] = {0, 9007199254740991.0, 7, -1};
@@ -203,6 +252,7 @@ int main(void) {
   RUN(belongs_to_its_place);
   RUN(impossible_lengths);
   RUN(records_refuse);
+  RUN(many_at_once);
   RUN(words);
   RUN(words_checksum);
   RUN(first_word_comes_last);

@@ -75,6 +75,8 @@ export const symbols = {
   hf_sealed_cas: ["address", "expected", "replacement", "salt"],
   hf_record_write: ["target", "source", "length", "salt", "position"],
   hf_record_read: ["target", "capacity", "source", "limit", "salt", "position"],
+  hf_records_write: ["target", "source", "length", "salt", "position"],
+  hf_records_read: ["target", "capacity", "source", "limit", "count", "salt", "position"],
   hf_words_load: ["address", "count", "values"],
   hf_words_store: ["address", "count", "values"],
   hf_words_checksum: ["count", "salt", "values"],

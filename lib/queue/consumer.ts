@@ -8,7 +8,7 @@
  * @module
  */
 import { MapError } from "../errors.ts";
-import { CONSUMER, PRODUCER, RECORDS_OFFSET } from "../layout/queue.ts";
+import { CONSUMER, LEASE_COUNT, PRODUCER, RECORDS_OFFSET } from "../layout/queue.ts";
 import { native } from "../native/native.ts";
 import type { NativeFunctions } from "../native/symbols.ts";
 import type { Control } from "./control.ts";
@@ -28,6 +28,8 @@ export class Consumer {
   readonly #leases: LeaseTable;
   readonly #reader: Reader;
   readonly #hf: NativeFunctions;
+  /** Called with the index of a new lease entry before the cursor moves over its record. */
+  beforeGrant: ((index: number) => void) | undefined;
   /** The lease table was written to, and the commit that goes with it is still to come. */
   #halfDone = false;
 
@@ -103,6 +105,8 @@ export class Consumer {
       while (values.length < max) {
         this.#segments.trim();
         try {
+          // Many at a time while nothing is leased; what does not go that way, goes the other.
+          if (entries.length === 0 && this.#reader.nextMany(cell, max - values.length, values)) continue;
           const entry = this.#again(entries, cell);
           if (entry !== undefined) {
             values.push(this.#reader.decoded(entry.sequence));
@@ -152,6 +156,7 @@ export class Consumer {
       // Counts only once the commit has moved the cursor over the record.
       this.#halfDone = true;
       this.#leases.write(entry);
+      this.beforeGrant?.(index);
       cell[CONSUMER.leased] = (cell[CONSUMER.leased] as number) + 1;
       cell[CONSUMER.leasedBytes] = (cell[CONSUMER.leasedBytes] as number) + entry.bytes;
       cell[CONSUMER.leaseEnd] = Math.max(cell[CONSUMER.leaseEnd] as number, index + 1);
@@ -213,6 +218,66 @@ export class Consumer {
   }
 
   /**
+   * Removes every record, leased ones too, and returns how many. One commit says so: the lease entries count no more once the cell has
+   * their end at 0, and are cleared after it, here or by a repair.
+   */
+  clear(): number {
+    return this.#locked(() => {
+      const control = this.#control;
+      const cell = control.consumer.values;
+      const tail = control.tail.values;
+      control.read(control.tail);
+      const count = (tail[TAIL_SEQUENCE] as number) - (cell[SEQUENCE] as number) + (cell[LEASED] as number);
+      const end = Math.min(cell[CONSUMER.leaseEnd] as number, LEASE_COUNT);
+      cell[POSITION] = tail[TAIL_POSITION] as number;
+      cell[SEGMENT] = tail[TAIL_SEGMENT] as number;
+      cell[OFFSET] = tail[TAIL_OFFSET] as number;
+      cell[SEQUENCE] = tail[TAIL_SEQUENCE] as number;
+      cell[BYTES] = tail[PRODUCER.bytes] as number;
+      cell[LEASED] = 0;
+      cell[CONSUMER.leasedBytes] = 0;
+      cell[CONSUMER.leaseEnd] = 0;
+      const free = this.#unneeded(cell, []);
+      this.#halfDone = true;
+      control.publish(control.consumer);
+      for (let index = 0; index < end; index++) this.#leases.clear(index);
+      this.#halfDone = false;
+      this.#segments.giveUp(free);
+      this.#sweepIfAsked(cell);
+      control.release(control.consumer);
+      return count;
+    });
+  }
+
+  /** Removes files that hold no records. The spares stay if without them the queue could not keep what it was made to hold. */
+  compact(): void {
+    this.#locked(() => {
+      const control = this.#control;
+      const cell = control.consumer.values;
+      const entries = this.#entries(cell);
+      this.#reader.atRecord(cell);
+      const free = this.#unneeded(cell, entries);
+      if (free.length > 0) {
+        control.publish(control.consumer);
+        this.#segments.giveUp(free);
+      }
+      control.acquire(control.producer);
+      try {
+        // Asked for first: who dies on the way leaves it to the next one.
+        this.#segments.requestSweep();
+        const live = this.#live(cell);
+        const { maxBytes, segmentBytes, spares } = control.shape;
+        const reserved = maxBytes > 0 && maxBytes <= segmentBytes * (1 + spares);
+        if (!reserved) this.#segments.dropSpares();
+        this.#segments.sweep(live);
+      } finally {
+        control.release(control.producer);
+      }
+      control.release(control.consumer);
+    });
+  }
+
+  /**
    * Runs `change` with the consumer lock and its cell in `control.consumer.values`. `change` commits, which releases the lock, or
    * leaves the cell as it is and releases the lock itself.
    */
@@ -244,7 +309,7 @@ export class Consumer {
     this.#segments.requestSweep();
     const control = this.#control;
     const cell = control.consumer.values;
-    const { leased, bytes, end } = this.#leases.repair(cell[CONSUMER.sequence] as number);
+    const { leased, bytes, end } = this.#leases.repair(cell[CONSUMER.sequence] as number, cell[CONSUMER.leaseEnd] as number);
     if (leased === cell[CONSUMER.leased] && bytes === cell[CONSUMER.leasedBytes] && end <= (cell[CONSUMER.leaseEnd] as number)) return;
     cell[CONSUMER.leased] = leased;
     cell[CONSUMER.leasedBytes] = bytes;
@@ -330,15 +395,20 @@ export class Consumer {
     try {
       if (!control.tryAcquire(control.producer)) return;
       try {
-        const last = control.producer.values[PRODUCER.segment] as number;
-        const live = new Set<number>([last]);
-        for (let id = cell[CONSUMER.head] as number; id !== last; id = this.#segments.following(id)) live.add(id);
-        this.#segments.sweep(live);
+        this.#segments.sweep(this.#live(cell));
       } finally {
         control.release(control.producer);
       }
     } catch {
       // Damage or a failing disk: the operations that meet it say so.
     }
+  }
+
+  /** The segments that hold records. The caller holds both locks. */
+  #live(cell: Float64Array): Set<number> {
+    const last = this.#control.producer.values[PRODUCER.segment] as number;
+    const live = new Set<number>([last]);
+    for (let id = cell[CONSUMER.head] as number; id !== last; id = this.#segments.following(id)) live.add(id);
+    return live;
   }
 }

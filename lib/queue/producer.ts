@@ -117,30 +117,39 @@ export class Producer {
     const { salt } = this.#control;
     const { maxBytes } = this.#control.shape;
     const { sizes, count: wanted } = this.#outbox;
-    let region = this.#segments.get(cell[PRODUCER.segment] as number);
     let start = 0;
     let count = 0;
-    for (; count < wanted; count++) {
-      const total = sizes[count] as number;
-      if (maxBytes > 0 && !this.#fits(cell, total, maxBytes)) break;
-      if ((cell[PRODUCER.offset] as number) + total > region.byteLength) {
-        const id = this.#segments.take(total, cell[PRODUCER.segment] as number);
-        this.#taken.push(id);
-        this.#roll(cell, region.byteLength, id);
-        this.#segments.trim();
-        region = this.#segments.get(id);
+    while (count < wanted) {
+      this.#segments.trim();
+      const region = this.#segments.get(cell[SEGMENT] as number);
+      const offset = cell[OFFSET] as number;
+      const room = region.byteLength - offset;
+      let bytes = 0;
+      let fitting = 0;
+      let full = false;
+      for (let i = count; i < wanted; i++) {
+        const more = bytes + (sizes[i] as number);
+        full = maxBytes > 0 && !this.#fits(cell, more, maxBytes);
+        if (full || more > room) break;
+        this.#outbox.stamp(start + bytes, (cell[SEQUENCE] as number) + fitting);
+        bytes = more;
+        fitting++;
       }
-      const position = cell[PRODUCER.position] as number;
-      const offset = cell[PRODUCER.offset] as number;
-      const sequence = cell[PRODUCER.sequence] as number;
-      const source = this.#outbox.stamp(start, sequence);
-      const result = this.#hf.hf_record_write(region.address + offset, source, total, salt, position);
-      if (result < 0) throw this.#control.error(result, "push");
-      cell[PRODUCER.position] = position + total;
-      cell[PRODUCER.offset] = offset + total;
-      cell[PRODUCER.sequence] = sequence + 1;
-      cell[PRODUCER.bytes] = (cell[PRODUCER.bytes] as number) + total;
-      start += total;
+      if (fitting > 0) {
+        const position = cell[POSITION] as number;
+        const result = this.#hf.hf_records_write(region.address + offset, this.#outbox.address + start, bytes, salt, position);
+        if (result < 0) throw this.#control.error(result, "push");
+        cell[POSITION] = position + bytes;
+        cell[OFFSET] = offset + bytes;
+        cell[SEQUENCE] = (cell[SEQUENCE] as number) + fitting;
+        cell[BYTES] = (cell[BYTES] as number) + bytes;
+        start += bytes;
+        count += fitting;
+      }
+      if (full || count === wanted) break;
+      const id = this.#segments.take(sizes[count] as number, cell[SEGMENT] as number);
+      this.#taken.push(id);
+      this.#roll(cell, region.byteLength, id);
     }
     return count;
   }

@@ -103,7 +103,7 @@ export class Reader {
     const segment = cell[CONSUMER.segment] as number;
     const offset = cell[CONSUMER.offset] as number;
     const end = segment === tail[PRODUCER.segment] ? (tail[PRODUCER.offset] as number) : this.#segments.state(segment).end;
-    const total = this.#fetch(segment, offset, cell[CONSUMER.position] as number, end - offset);
+    const total = this.fetchAt(segment, offset, cell[CONSUMER.position] as number, end - offset);
     if (total > 0 && this.inbox.sequence !== cell[CONSUMER.sequence]) return codes.CORRUPT;
     return total;
   }
@@ -118,10 +118,36 @@ export class Reader {
     return place;
   }
 
+  /**
+   * Reads up to `max` records of one segment, puts their values behind `values` and moves `cell` over them. False if it can't read the
+   * first, or there is none: {@linkcode Reader.next} says why.
+   */
+  nextMany(cell: Float64Array, max: number, values: unknown[]): boolean {
+    if (!this.atRecord(cell)) return false;
+    const control = this.#control;
+    const tail = control.tail.values;
+    const segment = cell[CONSUMER.segment] as number;
+    const offset = cell[CONSUMER.offset] as number;
+    const position = cell[CONSUMER.position] as number;
+    const region = this.#segments.get(segment);
+    const end = segment === tail[PRODUCER.segment] ? (tail[PRODUCER.offset] as number) : this.#segments.state(segment).end;
+    if (!(offset >= RECORDS_OFFSET && end > offset && end <= region.byteLength)) return false;
+    const { inbox } = this;
+    const bytes = this.#hf.hf_records_read(inbox.address, inbox.byteLength, region.address + offset, end - offset, max, control.salt, position);
+    if (!(bytes > 0)) return false;
+    const before = values.length;
+    const done = inbox.decodeMany(bytes, cell[CONSUMER.sequence] as number, values);
+    cell[CONSUMER.position] = position + done;
+    cell[CONSUMER.offset] = offset + done;
+    cell[CONSUMER.sequence] = (cell[CONSUMER.sequence] as number) + values.length - before;
+    cell[CONSUMER.bytes] = (cell[CONSUMER.bytes] as number) + done;
+    return done > 0;
+  }
+
   /** Reads a leased record. False if it was settled since: its segment may be gone, or used for others. */
   fetchLeased(entry: LeaseEntry): boolean {
     try {
-      const result = this.#fetch(entry.segment, entry.offset, entry.position, entry.bytes);
+      const result = this.fetchAt(entry.segment, entry.offset, entry.position, entry.bytes);
       if (result === entry.bytes && this.inbox.sequence === entry.sequence) return true;
       throw this.fetchError(result < 0 ? result : codes.CORRUPT, entry);
     } catch (error) {
@@ -160,8 +186,8 @@ export class Reader {
     return new MapError("ERR_CORRUPT", `'${directory}': ${text}; nothing was changed`, { path: directory });
   }
 
-  /** Reads the record at a place of a segment into the inbox; returns its bytes, or a failure. */
-  #fetch(segment: number, offset: number, position: number, limit: number): number {
+  /** Reads the record at a place of a segment into the inbox; returns its bytes, at most `limit`, or a failure. */
+  fetchAt(segment: number, offset: number, position: number, limit: number): number {
     const region = this.#segments.get(segment);
     if (!(limit > 0 && offset >= RECORDS_OFFSET && limit <= region.byteLength - offset)) return codes.CORRUPT;
     const source = region.address + offset;

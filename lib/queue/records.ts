@@ -93,6 +93,11 @@ export class Outbox {
     return total;
   }
 
+  /** Address of the first record. */
+  get address(): number {
+    return this.#stage.scratch.address;
+  }
+
   /** Gives the record at `start` its sequence; returns its address. */
   stamp(start: number, sequence: number): number {
     const { scratch, words } = this.#stage;
@@ -143,6 +148,30 @@ export class Inbox {
     const value = this.#codec.decode(scratch.bytes, start + PAYLOAD, length);
     if (this.#codec.keeps === true) this.#start = start + recordBytes(length);
     return value;
+  }
+
+  /**
+   * Values of the records in the first `bytes`, whose sequences go up from `sequence`, put behind `values`. Ends before one that does not fit
+   * or can't be decoded; returns the bytes of those before it.
+   */
+  decodeMany(bytes: number, sequence: number, values: unknown[]): number {
+    const { scratch, words } = this.#stage;
+    const start = this.#start;
+    let done = 0;
+    try {
+      for (let expected = sequence; done < bytes; expected++) {
+        const word = (start + done) >>> 2;
+        const length = words[word + LENGTH_WORD] as number;
+        const found = (words[word + SEQUENCE_WORD] as number) + (words[word + SEQUENCE_WORD + 1] as number) * 2 ** 32;
+        if (found !== expected || recordBytes(length) !== words[word + TOTAL_WORD]) break;
+        values.push(this.#codec.decode(scratch.bytes, start + done + PAYLOAD, length));
+        done += recordBytes(length);
+      }
+    } catch {
+      // The caller comes back to it, and has the error then.
+    }
+    if (this.#codec.keeps === true) this.#start = start + done;
+    return done;
   }
 
   /** A copy of the payload of the record that is there. */
