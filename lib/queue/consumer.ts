@@ -49,11 +49,17 @@ export class Consumer {
     const control = this.#control;
     const reader = this.#reader;
     const side = control.consumer;
+    const cell = side.values;
+    const tail = control.tail.values;
+    if (!((cell[POSITION] as number) < (tail[TAIL_POSITION] as number))) {
+      // Nothing to be had as far as was seen: a look without the lock leaves the others alone. The cursor first: it only grows.
+      control.read(side);
+      control.read(control.tail);
+      if (cell[LEASED] === 0 && !((cell[POSITION] as number) < (tail[TAIL_POSITION] as number))) return undefined;
+    }
     this.#segments.trim();
     if (!control.tryAcquire(side)) return this.remove(1)[0];
     try {
-      const cell = side.values;
-      const tail = control.tail.values;
       const position = cell[POSITION] as number;
       if (position >= (tail[TAIL_POSITION] as number)) control.read(control.tail);
       const segment = cell[SEGMENT] as number;
