@@ -30,6 +30,8 @@ export {
 } from "./lib/mapping.ts";
 export { Lease, type LeaseOptions, Queue, type QueueOptions } from "./lib/queue.ts";
 export type { Codec, JsonValue } from "./lib/queue/codec.ts";
+export { compressed, type CompressionOptions } from "./lib/queue/compressed.ts";
+export type { QueueHandle, QueueStats } from "./lib/queue/stats.ts";
 export {
   type ExposeOptions,
   type HistogramOptions,

@@ -10,12 +10,16 @@ import { closedError, invalidType, MapError, outOfRange, rangeError, readOnlyErr
 import { CONSUMER, MAX_ATTEMPTS, MAX_SPARES, PRODUCER } from "./layout/queue.ts";
 import { native } from "./native/native.ts";
 import { type Codec, codecOption, defaultCodec, type JsonValue, type PayloadCodec, type Prepared, suited } from "./queue/codec.ts";
+import { doomQueue } from "./queue/auto_unlink.ts";
+import { Backwards } from "./queue/backwards.ts";
 import { Consumer } from "./queue/consumer.ts";
 import { Control, createQueue, type Shape } from "./queue/control.ts";
 import { type LeaseEntry, LeaseTable } from "./queue/leases.ts";
+import { Durability, type DurabilityOptions } from "./queue/durability.ts";
 import { Producer } from "./queue/producer.ts";
 import { Reader } from "./queue/reader.ts";
 import { Segments } from "./queue/segments.ts";
+import { type QueueStats, queueStats } from "./queue/stats.ts";
 import { Consumption, Waiting } from "./queue/waiting.ts";
 import { lookNow } from "./waiting.ts";
 
@@ -39,6 +43,22 @@ export interface QueueOptions<T = JsonValue> {
   maxAttempts?: number;
   /** The queue for such records, at this path; it is created when the first one comes. Open it with the same codec. */
   deadLetter?: string | URL;
+  /**
+   * Removes the queue with this handle: at `close()`, when it is collected, at the end of the process. Only the queue's own files go, and its
+   * directory if nothing else is in it.
+   */
+  autoUnlink?: boolean;
+  /**
+   * When what this handle does is on storage, safe from a power cut. "process" (the default): when the kernel writes it back, some seconds
+   * later, or at {@linkcode Queue.flush}; the death of any process costs nothing. "batch": a sync follows after `flushEveryCount` records or
+   * `flushEveryMs`, and at `close()` and at the end of the program. "each": before the call returns. docs/durability.md says what a power cut
+   * leaves in each case.
+   */
+  durability?: "process" | "batch" | "each";
+  /** With "batch": milliseconds until a record is on storage. Default 10. */
+  flushEveryMs?: number;
+  /** With "batch": records, pushed and removed, of which the last is on storage before its call returns. Default 100. */
+  flushEveryCount?: number;
   /** "rw" (the default), or "r" to look only. */
   mode?: "r" | "rw";
   /** Access bits of the new files, before the umask. Default 0o600. */
@@ -71,6 +91,10 @@ const OPEN_OPTIONS = {
   exclusive: boolean,
   maxAttempts: integer(1, MAX_ATTEMPTS - 1),
   deadLetter: checkPath,
+  autoUnlink: boolean,
+  durability: oneOf("process", "batch", "each"),
+  flushEveryMs: integer(1, 2 ** 31 - 1),
+  flushEveryCount: integer(1),
   mode: oneOf("r", "rw"),
   permissions: integer(0, 0o7777),
 };
@@ -140,7 +164,7 @@ export class Lease<T> implements Disposable {
     try {
       this.#settle(true);
     } catch (error) {
-      if (!(error instanceof MapError) || (error.code !== "ERR_STALE_LEASE" && error.code !== "ERR_CLOSED")) throw error;
+      if (!(error instanceof MapError) || !["ERR_STALE_LEASE", "ERR_CLOSED", "ERR_DURABILITY"].includes(error.code)) throw error;
     }
   }
 }
@@ -152,19 +176,21 @@ interface ConsumerRules {
   readonly deadLetter: string | undefined;
   /** Of the files of a dead-letter queue. */
   readonly permissions: number;
+  readonly durability: DurabilityOptions;
 }
 
 /**
  * A first-in-first-out queue in a directory. Any number of processes, threads and runtimes push and pop at once, in one total
- * order. A record is in the queue from the moment that `push` returns: it survives the death of any process. (It survives a
- * power cut once the kernel has written it back; there is no call for that yet.)
+ * order. A record is in the queue from the moment that `push` returns: it survives the death of any process. Whether it survives a power
+ * cut is up to `durability` and {@linkcode Queue.flush}.
  *
  * `push`, `pop` and the other calls take a lock for some hundred nanoseconds. A process that is killed inside leaves nothing half
  * done: the next one takes the lock over on the kernel's word that its owner is dead. One that is stopped inside keeps it, and
  * the others get `MapError` `ERR_LOCKED` after ten seconds, with nothing changed.
  *
  * Errors: `ERR_CLOSED`, `ERR_READ_ONLY`, `ERR_LOCKED`, `ERR_CORRUPT` (a checksum does not hold; nothing is changed), `ERR_FAULT`
- * (a file was cut short), system errors such as `ENOSPC`.
+ * (a file was cut short), `ERR_DURABILITY` (storage failed at a sync: what was done is in the queue, but may not outlive a power cut; the
+ * handle refuses everything but reading and `close()` from then on), system errors such as `ENOSPC`.
  *
  * @example
  * ```ts
@@ -190,8 +216,11 @@ export class Queue<T = JsonValue> implements Disposable {
   readonly #consumer: Consumer;
   readonly #waiting: Waiting;
   readonly #rules: ConsumerRules;
+  readonly #durability: Durability;
   /** Where records go that were handed out too often; opened when the first one comes. */
   #deadLetters: Queue<Uint8Array> | undefined;
+  /** Removes the queue. */
+  #unlink: (() => void) | undefined;
 
   private constructor(path: string, control: Control, codec: PayloadCodec, rules: ConsumerRules) {
     this.path = path;
@@ -204,6 +233,8 @@ export class Queue<T = JsonValue> implements Disposable {
     this.#consumer = new Consumer(control, this.#segments, this.#leases, this.#reader);
     this.#waiting = new Waiting(control, this.#consumer);
     this.#rules = rules;
+    this.#durability = new Durability(control, this.#segments, this.#reader, rules.durability);
+    if (rules.durability.mode === "each") this.#consumer.beforeGrant = (index) => this.#durability.leased(index);
   }
 
   /**
@@ -218,9 +249,13 @@ export class Queue<T = JsonValue> implements Disposable {
     const directory = resolve(name);
     const given = checkOptions("Queue.open()", options, OPEN_OPTIONS);
     const { codec = defaultCodec, capacityBytes = DEFAULT_CAPACITY_BYTES, maxCapacityBytes, fixedSize = false } = given;
-    const { mode = "rw", permissions = 0o600, exclusive = false, maxAttempts = Infinity, deadLetter } = given;
+    const { mode = "rw", permissions = 0o600, autoUnlink = false, exclusive = false, maxAttempts = Infinity, deadLetter } = given;
     if ((given.maxAttempts === undefined) !== (deadLetter === undefined)) {
       throw typeError('"maxAttempts" and "deadLetter" go together: the first says when a record goes to the second');
+    }
+    const { durability = "process", flushEveryMs = 10, flushEveryCount = 100 } = given;
+    if (durability !== "batch" && (given.flushEveryMs !== undefined || given.flushEveryCount !== undefined)) {
+      throw typeError(`"flushEveryMs" and "flushEveryCount" need "durability" "batch"; it is "${durability}"`);
     }
     if (fixedSize && maxCapacityBytes !== undefined && maxCapacityBytes !== capacityBytes) {
       throw rangeError(`"maxCapacityBytes" ${maxCapacityBytes} contradicts "fixedSize" with "capacityBytes" ${capacityBytes}`);
@@ -234,12 +269,15 @@ export class Queue<T = JsonValue> implements Disposable {
     if (mode === "rw" && !fs.existsSync(directory)) createQueue(directory, shape, permissions);
     const control = new Control(directory, mode);
     try {
-      return new Queue<T>(name, control, suited(codec), {
+      const queue = new Queue<T>(name, control, suited(codec), {
         exclusive,
         maxAttempts,
         deadLetter: deadLetter === undefined ? undefined : resolve(deadLetter),
         permissions,
+        durability: { mode: durability, everyMs: flushEveryMs, everyCount: flushEveryCount },
       });
+      if (autoUnlink) queue.#unlink = doomQueue(control, queue);
+      return queue;
     } catch (error) {
       control.close();
       throw error;
@@ -274,7 +312,9 @@ export class Queue<T = JsonValue> implements Disposable {
     const prepared = this.#codec.prepare(value);
     // The program's own code may have run, and used or closed the queue.
     this.#writable();
-    return this.#producer.appendOne(prepared);
+    const done = this.#producer.appendOne(prepared);
+    if (done && this.#durability.active) this.#durability.pushed(1);
+    return done;
   }
 
   /**
@@ -289,13 +329,18 @@ export class Queue<T = JsonValue> implements Disposable {
     this.#writable();
     this.#producer.reset();
     for (const payload of prepared) this.#producer.add(payload);
-    return prepared.length === 0 ? 0 : this.#producer.append();
+    const count = prepared.length === 0 ? 0 : this.#producer.append();
+    if (count > 0 && this.#durability.active) this.#durability.pushed(count);
+    return count;
   }
 
   /** Removes and returns the oldest value; undefined if there is none. A record that can't be decoded stays. */
   pop(): T | undefined {
-    if (!this.#codec.builtIn) return this.tryPop((value) => value);
-    return this.#turn() ? (this.#consumer.removeOne() as T | undefined) : undefined;
+    if (!this.#codec.builtIn) return this.#takeOne()?.value;
+    if (!this.#turn()) return undefined;
+    const value = this.#consumer.removeOne() as T | undefined;
+    if (value !== undefined && this.#durability.active) this.#durability.tookAway(1);
+    return value;
   }
 
   /**
@@ -347,14 +392,17 @@ export class Queue<T = JsonValue> implements Disposable {
 
   #popMany(max: number): T[] {
     if (!this.#turn()) return [];
-    if (this.#codec.builtIn) return this.#consumer.remove(max) as T[];
+    if (this.#codec.builtIn) {
+      const removed = this.#consumer.remove(max) as T[];
+      if (removed.length > 0 && this.#durability.active) this.#durability.tookAway(removed.length);
+      return removed;
+    }
     const values: T[] = [];
     while (values.length < max) {
       try {
-        const lease = this.lease();
-        if (lease === undefined) break;
-        lease.ack();
-        values.push(lease.value);
+        const taken = this.#takeOne();
+        if (taken === undefined) break;
+        values.push(taken.value);
       } catch (error) {
         // What was taken before is the caller's; the next call meets the same error.
         if (values.length === 0) throw error;
@@ -385,6 +433,15 @@ export class Queue<T = JsonValue> implements Disposable {
   }
 
   /**
+   * The value that was pushed last, of those in the queue, leased or not; undefined if the queue is empty. Without a lock; its cost does not grow
+   * with the queue.
+   */
+  peekBack(): T | undefined {
+    for (const value of this.#walkBack()) return value;
+    return undefined;
+  }
+
+  /**
    * Hands out the oldest record without removing it: see {@linkcode Lease}. Undefined if there is none to hand out. Records whose
    * holder died come first, as soon as the kernel reports the death.
    */
@@ -411,6 +468,7 @@ export class Queue<T = JsonValue> implements Disposable {
     const settle = (keep: boolean): void => {
       this.#writable();
       this.#consumer.settle(entry, keep);
+      if (!keep && this.#durability.active) this.#durability.removed(1);
     };
     const extend = (leaseMs: number): void => {
       this.#writable();
@@ -432,12 +490,78 @@ export class Queue<T = JsonValue> implements Disposable {
     return this.#walk(true);
   }
 
-  /** Ends the use of the queue. What this handle has leased is handed out again. Closing again does nothing. */
+  /**
+   * Values from back to front, leased ones included, without removing them and without a lock: what is in the queue at the first step. Records
+   * removed meanwhile may be passed over; records pushed meanwhile are not seen. Each step costs what one forwards does; the first one that
+   * leaves a segment looks at each segment before it once, and the walk remembers 8 bytes for each.
+   */
+  reversed(): IterableIterator<T> {
+    this.#open();
+    return this.#walkBack();
+  }
+
+  /**
+   * What an operator wants to know: see {@linkcode QueueStats}. Takes no lock. Constant time but for a file status for each file of the queue
+   * and a lock probe for each handle that was ever open at once.
+   */
+  stats(): QueueStats {
+    return queueStats(this.#control, this.#open());
+  }
+
+  /**
+   * Removes all records, leased ones too, in one step, and returns how many. Their leases are stale then: `ack()` is `ERR_STALE_LEASE`. A record
+   * that is pushed at the same time is either among them or stays. Storage is given back as after consumption. Consuming, as `pop` is:
+   * `ERR_LOCKED` while another handle consumes exclusively.
+   */
+  clear(): number {
+    if (!this.#turn()) throw new MapError("ERR_LOCKED", `'${this.path}' is consumed by another exclusive consumer, which alone may clear it`, { path: this.path });
+    const count = this.#consumer.clear();
+    if (count > 0 && this.#durability.active) this.#durability.removed(count);
+    return count;
+  }
+
+  /**
+   * Gives storage back that holds no records: spare segments, and files that killed processes left. A queue that was made to hold no more than its
+   * first allocation (`fixedSize`) keeps that; another one reserves storage again when it needs it, and `push` may find the disk full
+   * then (`ENOSPC`).
+   */
+  compact(): void {
+    this.#writable();
+    this.#consumer.compact();
+  }
+
+  /**
+   * Waits until all records that are in the queue, whoever pushed them, and all removals are on storage: a power cut from then on loses
+   * none of them. `MapError` `ERR_DURABILITY` if storage fails; then this handle refuses everything but reading and `close()`.
+   */
+  flush(): void {
+    this.#writable();
+    this.#durability.flush();
+  }
+
+  /**
+   * Sequence of the last record that is known to be on storage with all before it; 0 if there is none. Records are numbered 1, 2, 3, … in the
+   * order in which they are pushed. With durability "process" in all handles it moves at {@linkcode Queue.flush} only.
+   */
+  get durableSequence(): number {
+    this.#open();
+    return this.#durability.sequence;
+  }
+
+  /**
+   * Ends the use of the queue. What this handle has leased is handed out again. Closing again does nothing. With durability "batch" it waits
+   * for the sync that is due; `ERR_DURABILITY` if that fails, with the queue closed.
+   */
   close(): void {
-    this.#segments.close();
-    this.#control.close();
-    this.#deadLetters?.close();
-    lookNow(); // who waits here hears of it at once
+    try {
+      if (!this.closed) this.#durability.close();
+    } finally {
+      this.#segments.close();
+      this.#control.close();
+      this.#deadLetters?.close();
+      lookNow(); // who waits here hears of it at once
+      this.#unlink?.();
+    }
   }
 
   [Symbol.dispose](): void {
@@ -454,6 +578,7 @@ export class Queue<T = JsonValue> implements Disposable {
   #writable(): void {
     this.#open();
     if (!this.#control.writable) throw readOnlyError("queue", this.path);
+    this.#durability.assertSound();
   }
 
   /** Whether it is this handle's turn to consume. */
@@ -474,15 +599,25 @@ export class Queue<T = JsonValue> implements Disposable {
     }
     const lease = this.lease();
     if (lease === undefined) return undefined;
-    lease.ack();
+    try {
+      lease.ack();
+    } catch (error) {
+      // It is removed, and the value is here alone by now. The next call throws.
+      if (!(error instanceof MapError) || error.code !== "ERR_DURABILITY") throw error;
+    }
     return { value: lease.value };
   }
 
   /** Moves a record, which is in the inbox, to the dead-letter queue. Killed in between it is in both. */
   #bury(entry: LeaseEntry): void {
-    const { deadLetter, permissions, maxAttempts } = this.#rules;
+    const { deadLetter, permissions, maxAttempts, durability } = this.#rules;
     try {
-      this.#deadLetters ??= Queue.open<Uint8Array>(deadLetter as string, { codec: "bytes", permissions });
+      this.#deadLetters ??= Queue.open<Uint8Array>(deadLetter as string, {
+        codec: "bytes",
+        permissions,
+        durability: durability.mode,
+        ...(durability.mode === "batch" ? { flushEveryMs: durability.everyMs, flushEveryCount: durability.everyCount } : {}),
+      });
       if (!this.#deadLetters.push(this.#reader.inbox.payload())) {
         throw new MapError("ERR_FULL", `the dead-letter queue '${deadLetter}' is full; record ${entry.sequence} was handed out ${maxAttempts} times and stays in '${this.path}'`, { path: this.path });
       }
@@ -491,6 +626,7 @@ export class Queue<T = JsonValue> implements Disposable {
       throw error;
     }
     this.#consumer.settle(entry, false);
+    if (this.#durability.active) this.#durability.removed(1);
   }
 
   /** A payload that is kept while others are prepared: a codec of one's own may use its memory again. */
@@ -513,6 +649,16 @@ export class Queue<T = JsonValue> implements Disposable {
       const sequence = cell[CONSUMER.sequence] as number;
       if (!this.#step(cell)) return;
       if (cell[CONSUMER.sequence] === sequence + 1) yield reader.decoded(sequence) as T;
+    }
+  }
+
+  /** Values from back to front. */
+  *#walkBack(): IterableIterator<T> {
+    const reader = this.#open();
+    const walk = new Backwards(this.#control, this.#segments, reader);
+    for (let sequence = walk.previous(); sequence !== undefined; sequence = walk.previous()) {
+      yield reader.decoded(sequence) as T;
+      this.#open();
     }
   }
 

@@ -9,6 +9,8 @@
  *                         entries, spare segments that are kept
  *  1024  producer lock    owner u64, sleepers u32, waiting u32, bell u32 (csrc/holdfast.h, commit)
  *  1152  producer cells   version, two cells of: PRODUCER words
+ *  1536  durable lock
+ *  1664  durable cells    version, two cells of: DURABLE words
  *  2048  consumer lock
  *  2176  consumer cells   version, two cells of: CONSUMER words
  *  3072  next segment id  counts up, never used twice
@@ -48,6 +50,8 @@
 export const CONTROL_NAME = "control";
 export const PRODUCER_LOCK = 1024;
 export const PRODUCER_CELLS = 1152;
+export const DURABLE_LOCK = 1536;
+export const DURABLE_CELLS = 1664;
 export const CONSUMER_LOCK = 2048;
 export const CONSUMER_CELLS = 2176;
 export const NEXT_SEGMENT = 3072;
@@ -75,6 +79,18 @@ export const PRODUCER = {
   bytes: 4,
 } as const;
 export const PRODUCER_WORDS = 5;
+
+/** Words of the durable cell: up to where all records are on storage. It may lag behind, and never lies. */
+export const DURABLE = {
+  position: 0,
+  segment: 1,
+  offset: 2,
+  /** Sequence of the first record that is not known to be on storage. */
+  sequence: 3,
+  /** 1 after a sync that failed: what is not on storage may look as if it were. */
+  failed: 4,
+} as const;
+export const DURABLE_WORDS = 5;
 
 /** Words of the consumer cell: the cursor, which record is handed out next, and what is leased. */
 export const CONSUMER = {

@@ -52,6 +52,12 @@ export function writePayload(prepared: Prepared, bytes: Uint8Array, offset: numb
   return encoder.encodeInto(prepared, bytes.subarray(offset)).written;
 }
 
+/** A value's payload as bytes; of "bytes", and of a codec of one's own, the very array. */
+export function payloadOf(codec: PayloadCodec, value: unknown): Uint8Array {
+  const prepared = codec.prepare(value);
+  return typeof prepared === "string" ? encoder.encode(prepared) : prepared;
+}
+
 function stringify(value: unknown): string | undefined {
   try {
     return JSON.stringify(value);

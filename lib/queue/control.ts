@@ -23,6 +23,10 @@ import {
   CONSUMER_WORDS,
   CONTROL_BYTES,
   CONTROL_NAME,
+  DURABLE,
+  DURABLE_CELLS,
+  DURABLE_LOCK,
+  DURABLE_WORDS,
   FIRST_BASE,
   LEASE_COUNT,
   MAX_SPARES,
@@ -64,7 +68,7 @@ const LOCK_SLEEP_MS = 2;
 
 /** Values of one commit cell and where the native functions find them. */
 export class Side {
-  readonly name: "producer" | "consumer";
+  readonly name: "producer" | "consumer" | "durable";
   readonly values: Float64Array;
   readonly lock: number;
   readonly cells: number;
@@ -73,7 +77,7 @@ export class Side {
   /** Behind the values: which version of the cell they are. */
   readonly #version: Float64Array;
 
-  constructor(name: "producer" | "consumer", lock: number, cells: number, count: number, scratch: Scratch, offset: number) {
+  constructor(name: Side["name"], lock: number, cells: number, count: number, scratch: Scratch, offset: number) {
     this.name = name;
     this.lock = lock;
     this.cells = cells;
@@ -111,6 +115,8 @@ export class Control {
   readonly tail: Side;
   /** A second copy of the consumer cell, for the producer side and readers. */
   readonly cursor: Side;
+  /** Up to where all records are on storage. */
+  readonly durable: Side;
   /** Words that are on their way to or from a mapping. */
   readonly words: Float64Array;
   readonly wordsAddress: number;
@@ -147,6 +153,7 @@ export class Control {
       this.consumer = side("consumer", CONSUMER_LOCK, CONSUMER_CELLS, CONSUMER_WORDS, 128);
       this.tail = side("producer", PRODUCER_LOCK, PRODUCER_CELLS, PRODUCER_WORDS, 256);
       this.cursor = side("consumer", CONSUMER_LOCK, CONSUMER_CELLS, CONSUMER_WORDS, 384);
+      this.durable = side("durable", DURABLE_LOCK, DURABLE_CELLS, DURABLE_WORDS, 640);
       this.words = new Float64Array(this.#scratch.buffer, 512, 16);
       this.wordsAddress = this.#scratch.address + 512;
       this.owner = mode === "rw" ? this.#takeSlot() : 0;
@@ -410,7 +417,8 @@ export function createQueue(directory: string, shape: Shape, permissions: number
     const id = randomBytes(16);
     for (let segment = 1; segment <= 1 + shape.spares; segment++) {
       const base = segment === 1 ? FIRST_BASE : 0;
-      createSegment(join(temporary, segmentName(segment)), { queueId: id, id: segment, byteLength: shape.segmentBytes, base, permissions });
+      const path = join(temporary, segmentName(segment));
+      createSegment(path, { queueId: id, id: segment, byteLength: shape.segmentBytes, base, permissions, durable: true });
     }
     writeControl(join(temporary, CONTROL_NAME), id, shape, permissions);
     syncDirectory(temporary);
@@ -455,6 +463,12 @@ function fillControl(address: number, salt: number, shape: Shape): void {
   values[PRODUCER.offset] = RECORDS_OFFSET;
   values[PRODUCER.sequence] = 1;
   check(hf.hf_cell_init(address + PRODUCER_CELLS, PRODUCER_WORDS, salt, scratch.address), "producer cell");
+  values.fill(0);
+  values[DURABLE.position] = FIRST_BASE + RECORDS_OFFSET;
+  values[DURABLE.segment] = 1;
+  values[DURABLE.offset] = RECORDS_OFFSET;
+  values[DURABLE.sequence] = 1;
+  check(hf.hf_cell_init(address + DURABLE_CELLS, DURABLE_WORDS, salt, scratch.address), "durable cell");
   values.fill(0);
   values[CONSUMER.position] = FIRST_BASE + RECORDS_OFFSET;
   values[CONSUMER.segment] = 1;

@@ -172,10 +172,10 @@ export class LeaseTable {
   }
 
   /**
-   * Frees the entry that was being written for the cursor at `sequence` when its writer died; any other odd one is damage. Returns what is in use: how many,
-   * their bytes, and the end.
+   * Frees the entry that was being written for the cursor at `sequence` when its writer died, and those from `free` on, the end of the table in the
+   * consumer cell: a `clear` had removed their records. Any other odd one is damage. Returns what is in use: how many, their bytes, and the end.
    */
-  repair(sequence: number): { leased: number; bytes: number; end: number } {
+  repair(sequence: number, free: number): { leased: number; bytes: number; end: number } {
     const words = this.#load(LEASE_COUNT);
     let leased = 0;
     let bytes = 0;
@@ -183,7 +183,7 @@ export class LeaseTable {
     for (let index = 0; index < LEASE_COUNT; index++) {
       const stored = words[index * LEASE_WORDS + LEASE.sequence] as number;
       if (stored === 0) continue;
-      if (stored === sequence) {
+      if (stored === sequence || index >= free) {
         this.clear(index);
         continue;
       }

@@ -10,7 +10,7 @@
 import * as fs from "node:fs";
 import { join } from "node:path";
 import { check, fromFileSystem, MapError } from "../errors.ts";
-import { fileSystem, openRegular, readUpTo, reserve, writeFully } from "../files.ts";
+import { fileSystem, openRegular, readUpTo, reserve, syncFile, writeFully } from "../files.ts";
 import { decodeHeader, encodeHeader, HEADER_BYTES } from "../layout/header.ts";
 import {
   NEXT_SEGMENT,
@@ -36,10 +36,12 @@ export interface NewSegment {
   /** 0 for a free one. */
   readonly base: number;
   readonly permissions: number;
+  /** Whether the file is to be on storage before the call returns; its name is not. Default: no. */
+  readonly durable?: boolean;
 }
 
 /** Creates a segment file, its storage reserved. It may be left half-made by a crash: nobody refers to it before it is used. */
-export function createSegment(path: string, { queueId, id, byteLength, base, permissions }: NewSegment): void {
+export function createSegment(path: string, { queueId, id, byteLength, base, permissions, durable = false }: NewSegment): void {
   const { fd } = openRegular(path, "rw", fs.constants.O_CREAT | fs.constants.O_EXCL, permissions);
   try {
     reserve(fd, byteLength, path);
@@ -47,6 +49,7 @@ export function createSegment(path: string, { queueId, id, byteLength, base, per
     const word = new Uint8Array(8);
     new DataView(word.buffer).setBigUint64(0, BigInt(base), true);
     writeFully(fd, word, SEGMENT_WORDS_OFFSET, path);
+    if (durable) syncFile(fd, path);
   } catch (error) {
     fs.rmSync(path, { force: true });
     throw error;
@@ -173,6 +176,12 @@ export class Segments {
 
   get sweepRequested(): boolean {
     return this.#hf.hf_load64(this.#control.region.address + SWEEP_FLAG, 0) > 0;
+  }
+
+  /** Makes the spares nobody's. The caller holds both locks, and sweeps. */
+  dropSpares(): void {
+    const { shape, region } = this.#control;
+    for (let i = 0; i < shape.spares; i++) this.#hf.hf_store64(region.address + SPARES + 8 * i, 0);
   }
 
   /**

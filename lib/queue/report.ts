@@ -1,0 +1,179 @@
+/**
+ * What an examination of a queue says: {@linkcode QueueReport}, for programs as plain data, for people as text.
+ *
+ * @module
+ */
+
+/** The kinds of damage. All but "records" say that a part of the queue's own bookkeeping is not what it should be. */
+export type QueueDamageCode =
+  /** The control file is missing, or its header is not whole. */
+  | "control"
+  /** The version word or the current cell of a side does not hold. */
+  | "producer-cell"
+  | "consumer-cell"
+  /** Both cells hold, but can't both be of the same moment. */
+  | "cells"
+  /** A lock word, a slot, the next segment id or a spare that the queue would refuse. */
+  | "control-word"
+  /** An entry of the lease table does not hold, or there are not as many as there should be. */
+  | "lease"
+  /** A segment that should be there has no file. */
+  | "segment-missing"
+  /** A file that is not the segment that it should be: header, length, or the file of another queue. */
+  | "segment"
+  /** A segment's words (base, end, next) contradict what surrounds it. */
+  | "segment-words"
+  /** Bytes where records should be are no whole records. */
+  | "records";
+
+/** One damaged place. */
+export interface QueueDamage {
+  readonly code: QueueDamageCode;
+  /** What is wrong, as a sentence. */
+  readonly reason: string;
+  /** The file, from the queue's directory. */
+  readonly file: string;
+  /** Id of the segment, and bytes from the start of its file. */
+  readonly segment?: number;
+  readonly offset?: number;
+  /** Position in the queue, and how many bytes from there on. */
+  readonly position?: number;
+  readonly bytes?: number;
+}
+
+/** Records that are missing, by their sequences. */
+export interface QueueGap {
+  readonly first: number;
+  readonly last: number;
+}
+
+/** A segment file, or one that should be there. */
+export interface QueueSegment {
+  readonly id: number;
+  /** Length of the file; 0 if it is missing. */
+  readonly bytes: number;
+  /** "live": holds records that are needed; "spare": kept for use; "unused": nobody's, to be removed; "foreign": of another queue. */
+  readonly state: "live" | "spare" | "unused" | "missing" | "foreign";
+}
+
+/** What was examined and found. */
+export interface QueueReportData {
+  readonly path: string;
+  /** Whether nothing is damaged. */
+  readonly ok: boolean;
+  /** The queue's id, 32 hexadecimal digits. */
+  readonly id: string;
+  /** What the queue was made with; undefined if the control file does not say. */
+  readonly shape: { readonly segmentBytes: number; readonly maxBytes: number; readonly spares: number } | undefined;
+  /** Whole records that are in the queue, leased ones included, and their bytes with their headers. */
+  readonly records: number;
+  readonly bytes: number;
+  /** How many of them are leased. */
+  readonly leased: number;
+  /** Sequences of the first and the last whole record, leased ones included; undefined if there is none. */
+  readonly firstSequence: number | undefined;
+  readonly lastSequence: number | undefined;
+  readonly segments: readonly QueueSegment[];
+  readonly damage: readonly QueueDamage[];
+  /** Records that should be there and are not whole, and how many they are. */
+  readonly gaps: readonly QueueGap[];
+  readonly lost: number;
+  /** Whole records that lie behind a gap. */
+  readonly behindDamage: number;
+  /** Whole records behind the tail; only looked for after a power loss, or where the producer cell is damaged. */
+  readonly behindTail: number;
+  /** Names in the directory that are no part of the queue. */
+  readonly foreign: readonly string[];
+  /** What is worth knowing and no damage. */
+  readonly notes: readonly string[];
+  /** Where the files went that a recovery replaced; undefined if nothing was done. */
+  readonly quarantine: string | undefined;
+}
+
+function plural(count: number, noun: string): string {
+  return `${count.toLocaleString("en")} ${noun}${count === 1 ? "" : "s"}`;
+}
+
+/**
+ * What {@linkcode Queue.verify} and {@linkcode Queue.recover} found. `JSON.stringify(report)` has all of it, `String(report)` is a text
+ * for people.
+ *
+ * @example
+ * ```ts
+ * import { Queue } from "holdfast";
+ * using queue = Queue.open("/tmp/example-report.queue");
+ * const report = Queue.verify("/tmp/example-report.queue");
+ * if (!report.ok) console.error(String(report));
+ * ```
+ */
+export class QueueReport implements QueueReportData {
+  readonly path: string;
+  readonly ok: boolean;
+  readonly id: string;
+  readonly shape: QueueReportData["shape"];
+  readonly records: number;
+  readonly bytes: number;
+  readonly leased: number;
+  readonly firstSequence: number | undefined;
+  readonly lastSequence: number | undefined;
+  readonly segments: readonly QueueSegment[];
+  readonly damage: readonly QueueDamage[];
+  readonly gaps: readonly QueueGap[];
+  readonly lost: number;
+  readonly behindDamage: number;
+  readonly behindTail: number;
+  readonly foreign: readonly string[];
+  readonly notes: readonly string[];
+  readonly quarantine: string | undefined;
+
+  /** @internal */
+  constructor(data: QueueReportData) {
+    this.path = data.path;
+    this.ok = data.ok;
+    this.id = data.id;
+    this.shape = data.shape;
+    this.records = data.records;
+    this.bytes = data.bytes;
+    this.leased = data.leased;
+    this.firstSequence = data.firstSequence;
+    this.lastSequence = data.lastSequence;
+    this.segments = data.segments;
+    this.damage = data.damage;
+    this.gaps = data.gaps;
+    this.lost = data.lost;
+    this.behindDamage = data.behindDamage;
+    this.behindTail = data.behindTail;
+    this.foreign = data.foreign;
+    this.notes = data.notes;
+    this.quarantine = data.quarantine;
+  }
+
+  /** The report as text of several lines. */
+  toString(): string {
+    const { segments } = this;
+    const states = ["live", "spare", "unused", "missing", "foreign"] as const;
+    const counts = states.map((state) => [state, segments.filter((segment) => segment.state === state).length] as const);
+    const range = this.firstSequence === undefined ? "" : `, sequences ${this.firstSequence} to ${this.lastSequence}`;
+    const lines = [
+      `${this.path}: ${this.ok ? "sound" : "DAMAGED"}`,
+      `  id        ${this.id}`,
+      `  records   ${plural(this.records, "record")}, ${plural(this.bytes, "byte")}, ${this.leased} leased${range}`,
+      `  segments  ${counts.filter(([, count]) => count > 0).map(([state, count]) => `${count} ${state}`).join(", ") || "none"}`,
+    ];
+    if (this.lost > 0) {
+      const gaps = this.gaps.slice(0, 20).map(({ first, last }) => (first === last ? `${first}` : `${first}-${last}`));
+      if (this.gaps.length > gaps.length) gaps.push(`and ${this.gaps.length - gaps.length} more`);
+      lines.push(`  lost      ${plural(this.lost, "record")}: ${gaps.join(", ")}; ${this.behindDamage} whole ones behind`);
+    }
+    if (this.behindTail > 0) lines.push(`  found     ${plural(this.behindTail, "record")} behind the tail`);
+    for (const { code, file, offset, position, bytes, reason } of this.damage) {
+      const at = offset === undefined ? "" : ` at ${offset}`;
+      const where = position === undefined ? "" : ` (position ${position}${bytes === undefined ? "" : `, ${plural(bytes, "byte")}`})`;
+      lines.push(`  damage    [${code}] ${file}${at}${where}: ${reason}`);
+    }
+    for (const note of this.notes) lines.push(`  note      ${note}`);
+    if (this.foreign.length > 0) lines.push(`  foreign   ${this.foreign.join(", ")}`);
+    if (this.quarantine !== undefined) lines.push(`  recovered; the files as they were are in ${this.quarantine}`);
+    return lines.join("\n");
+  }
+}
