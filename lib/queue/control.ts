@@ -17,6 +17,8 @@ import { check, errno, fromFileSystem, MapError, nativeError } from "../errors.t
 import { Descriptor, fileSystem, openRegular, readUpTo, reserve, syncDirectory, syncFile, temporaryName, writeFully } from "../files.ts";
 import { crc32c, decodeHeader, encodeHeader, HEADER_BYTES, type Header } from "../layout/header.ts";
 import {
+  BOOT,
+  BOOT_BYTES,
   CONSUMER,
   CONSUMER_CELLS,
   CONSUMER_LOCK,
@@ -28,7 +30,10 @@ import {
   DURABLE_LOCK,
   DURABLE_WORDS,
   FIRST_BASE,
+  LEASE,
+  LEASE_BYTES,
   LEASE_COUNT,
+  LEASES,
   MAX_SPARES,
   NEXT_SEGMENT,
   PRODUCER,
@@ -36,6 +41,7 @@ import {
   PRODUCER_LOCK,
   PRODUCER_WORDS,
   RECORDS_OFFSET,
+  RECOVERY_OFFSET,
   segmentName,
   SLOT,
   SLOT_BYTES,
@@ -46,7 +52,9 @@ import {
 } from "../layout/queue.ts";
 import { allocateScratch, native, type Scratch } from "../native/native.ts";
 import { BELL_OFFSET, codes, lockKinds, mapFlags, type NativeFunctions } from "../native/symbols.ts";
+import { takeLock, unlock } from "../range_lock.ts";
 import { Region } from "../region.ts";
+import { bootField, isThisBoot } from "./boot.ts";
 import { createSegment } from "./segments.ts";
 
 /** What a queue is made with; part of its files for ever. */
@@ -156,7 +164,8 @@ export class Control {
       this.durable = side("durable", DURABLE_LOCK, DURABLE_CELLS, DURABLE_WORDS, 640);
       this.words = new Float64Array(this.#scratch.buffer, 512, 16);
       this.wordsAddress = this.#scratch.address + 512;
-      this.owner = mode === "rw" ? this.#takeSlot() : 0;
+      this.#assertTail();
+      this.owner = mode === "rw" ? this.#enter() : 0;
     } catch (error) {
       region?.release();
       file.close();
@@ -359,6 +368,78 @@ export class Control {
     );
   }
 
+  /**
+   * Throws if the cells say that the queue is empty and the segment of the tail is not there, or not of this queue: the control file of another
+   * queue would make all records in the directory disappear without a word. In a queue with records, who reads them is told.
+   */
+  #assertTail(): void {
+    for (;;) {
+      try {
+        this.read(this.cursor);
+        this.read(this.tail);
+      } catch {
+        return; // damaged: whoever needs them is told
+      }
+      const id = this.tail.values[PRODUCER.segment] as number;
+      if (this.cursor.values[CONSUMER.sequence] !== this.tail.values[PRODUCER.sequence] || this.cursor.values[CONSUMER.leased] !== 0) return;
+      const path = join(this.directory, segmentName(id));
+      try {
+        const { fd } = openRegular(path, "r");
+        try {
+          const header = decodeHeader(readUpTo(fd, 0, HEADER_BYTES, path), "segment", path);
+          if (header.fields[0] === id && header.id.every((byte, i) => byte === this.id[i])) return;
+        } finally {
+          fs.closeSync(fd);
+        }
+        throw new MapError("ERR_CORRUPT", `'${path}' is not segment ${id} of this queue`, { path });
+      } catch (error) {
+        // The queue may have gone on since, and the segment be gone.
+        this.read(this.tail);
+        if (this.tail.values[PRODUCER.segment] !== id) continue;
+        if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
+        throw new MapError("ERR_CORRUPT", `'${path}' is missing`, { path, cause: error });
+      }
+    }
+  }
+
+  /**
+   * Takes a slot; gives 0 instead if the queue was written in another boot and has to be looked at first (recover.ts). A recovery under way
+   * is waited for: it may put another control file in the place of this one, which is `ESTALE`.
+   */
+  #enter(): number {
+    const turn = { fd: this.#file.fd, offset: RECOVERY_OFFSET, length: 1, shared: true, path: this.directory };
+    takeLock(turn);
+    try {
+      this.assertSame();
+      const field = readUpTo(this.#file.fd, BOOT, BOOT_BYTES, this.directory);
+      return isThisBoot(field, this.salt) ? this.#takeSlot() : 0;
+    } finally {
+      unlock(turn);
+    }
+  }
+
+  /**
+   * The highest generation of a slot that a lock or a lease names. Not above that of the slot, unless this was damaged or did not get to storage
+   * before a power loss; a new holder must not be taken for the old one then.
+   */
+  #generationInUse(slot: number): number {
+    let highest = 0;
+    const look = (owner: number): void => {
+      if (owner > 0 && owner % SLOT_COUNT === slot) highest = Math.max(highest, Math.floor(owner / SLOT_COUNT));
+    };
+    for (const { lock } of [this.producer, this.consumer, this.durable]) look(this.#hf.hf_load64(lock, 0));
+    if (this.#hf.hf_cell_read(this.cursor.cells, this.cursor.count, this.salt, this.cursor.address) !== 0) return highest;
+    const end = Math.min(LEASE_COUNT, this.cursor.values[CONSUMER.leaseEnd] as number);
+    if (end === 0) return highest;
+    const table = readUpTo(this.#file.fd, LEASES, end * LEASE_BYTES, this.directory);
+    const view = new DataView(table.buffer, table.byteOffset, table.byteLength);
+    for (let at = 8 * LEASE.owner; at + 8 <= table.byteLength; at += LEASE_BYTES) {
+      const owner = view.getBigUint64(at, true);
+      if (owner <= BigInt(Number.MAX_SAFE_INTEGER)) look(Number(owner));
+    }
+    return highest;
+  }
+
   #takeSlot(): number {
     const { fd } = this.#file;
     for (let slot = 0; slot < SLOT_COUNT; slot++) {
@@ -366,7 +447,7 @@ export class Control {
       if (result === -errno.EAGAIN) continue;
       check(result, "fcntl", this.directory);
       const offset = SLOTS + slot * SLOT_BYTES;
-      const generation = (this.loadWords(offset, SLOT_WORDS)[SLOT.generation] as number) + 1;
+      const generation = Math.max(this.loadWords(offset, SLOT_WORDS)[SLOT.generation] as number, this.#generationInUse(slot)) + 1;
       if (generation * SLOT_COUNT + slot > Number.MAX_SAFE_INTEGER) {
         throw new MapError("ERR_CORRUPT", `slot ${slot} of '${this.directory}' has an impossible generation`, { path: this.directory });
       }
@@ -442,6 +523,7 @@ function writeControl(path: string, id: Uint8Array, shape: Shape, permissions: n
     reserve(fd, CONTROL_BYTES, path);
     const fields = [shape.segmentBytes, shape.maxBytes, SLOT_COUNT, LEASE_COUNT, shape.spares];
     writeFully(fd, encodeHeader({ kind: "queue", id, fields }), 0, path);
+    writeFully(fd, bootField(crc32c(id)), BOOT, path);
     const region = new Region({ fd, offset: 0, byteLength: CONTROL_BYTES, flags: mapFlags.WRITE, writable: true, what: "queue", path });
     try {
       fillControl(region.address, crc32c(id), shape);

@@ -23,7 +23,7 @@ function adapted(code: string): string {
   return code.replaceAll('"holdfast"', JSON.stringify(join(root, "mod.ts"))).replaceAll(/"\/(tmp|run\/shop)\//g, `"${folder}/`).replaceAll('"examples/', `"${root}examples/`);
 }
 
-const documents = ["README.md", "docs/block_store.md", "docs/metrics.md", "docs/shared_memory.md", "docs/mapping.md"];
+const documents = ["README.md", "docs/block_store.md", "docs/metrics.md", "docs/shared_memory.md", "docs/mapping.md", "docs/queue.md"];
 
 for (const document of documents) {
   test(`the programs in ${document} run`, async () => {
