@@ -164,6 +164,7 @@ export class Consumer {
       this.#leases.write(entry);
       this.beforeGrant?.(index);
       cell[CONSUMER.leased] = (cell[CONSUMER.leased] as number) + 1;
+      cell[CONSUMER.leaseSum] = (cell[CONSUMER.leaseSum] as number) + this.#leases.sealOf(entry);
       cell[CONSUMER.leasedBytes] = (cell[CONSUMER.leasedBytes] as number) + entry.bytes;
       cell[CONSUMER.leaseEnd] = Math.max(cell[CONSUMER.leaseEnd] as number, index + 1);
       control.commit(control.consumer);
@@ -247,6 +248,7 @@ export class Consumer {
       cell[BYTES] = tail[PRODUCER.bytes] as number;
       cell[LEASED] = 0;
       cell[CONSUMER.leasedBytes] = 0;
+      cell[CONSUMER.leaseSum] = 0;
       cell[CONSUMER.leaseEnd] = 0;
       const free = this.#unneeded(cell, []);
       this.#halfDone = true;
@@ -360,11 +362,12 @@ export class Consumer {
     this.#segments.requestSweep();
     const control = this.#control;
     const cell = control.consumer.values;
-    const { leased, bytes, end } = this.#leases.repair(cell[CONSUMER.sequence] as number, cell[CONSUMER.leaseEnd] as number);
+    const { leased, bytes, end, sum } = this.#leases.repair(cell[CONSUMER.sequence] as number, cell[CONSUMER.leaseEnd] as number);
     if (leased === cell[CONSUMER.leased] && bytes === cell[CONSUMER.leasedBytes] && end <= (cell[CONSUMER.leaseEnd] as number)) return;
     cell[CONSUMER.leased] = leased;
     cell[CONSUMER.leasedBytes] = bytes;
     cell[CONSUMER.leaseEnd] = end;
+    cell[CONSUMER.leaseSum] = sum;
     control.publish(control.consumer);
   }
 
@@ -404,6 +407,7 @@ export class Consumer {
     const leased = (cell[CONSUMER.leased] as number) - 1;
     cell[CONSUMER.leased] = leased;
     cell[CONSUMER.leasedBytes] = (cell[CONSUMER.leasedBytes] as number) - entry.bytes;
+    cell[CONSUMER.leaseSum] = (cell[CONSUMER.leaseSum] as number) - this.#leases.sealOf(entry);
     if (leased === 0) cell[CONSUMER.leaseEnd] = 0;
     else if (entry.index === (cell[CONSUMER.leaseEnd] as number) - 1) cell[CONSUMER.leaseEnd] = entry.index;
   }

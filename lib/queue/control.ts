@@ -164,7 +164,7 @@ export class Control {
       this.durable = side("durable", DURABLE_LOCK, DURABLE_CELLS, DURABLE_WORDS, 640);
       this.words = new Float64Array(this.#scratch.buffer, 512, 16);
       this.wordsAddress = this.#scratch.address + 512;
-      this.#assertTail();
+      if (mode === "r") this.#assertTail();
       this.owner = mode === "rw" ? this.#enter() : 0;
     } catch (error) {
       region?.release();
@@ -179,8 +179,8 @@ export class Control {
    */
   assertSame(): void {
     const { path } = this.region;
-    const own = fs.fstatSync(this.#file.fd);
-    const there = fs.statSync(path as string, { throwIfNoEntry: false });
+    const own = fileSystem(this.directory, () => fs.fstatSync(this.#file.fd));
+    const there = fileSystem(this.directory, () => fs.statSync(path as string, { throwIfNoEntry: false }));
     if (there?.ino === own.ino && there.dev === own.dev) return;
     throw new MapError("ESTALE", `'${this.directory}' is ${there === undefined ? "gone" : "another queue"} by now; open it again`, { path: this.directory });
   }
@@ -412,7 +412,9 @@ export class Control {
     try {
       this.assertSame();
       const field = readUpTo(this.#file.fd, BOOT, BOOT_BYTES, this.directory);
-      return isThisBoot(field, this.salt) ? this.#takeSlot() : 0;
+      if (!isThisBoot(field, this.salt)) return 0;
+      this.#assertTail();
+      return this.#takeSlot();
     } finally {
       unlock(turn);
     }
