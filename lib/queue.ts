@@ -18,7 +18,7 @@ import { type LeaseEntry, LeaseTable } from "./queue/leases.ts";
 import { Durability, DurabilityError, type DurabilityOptions } from "./queue/durability.ts";
 import { Producer } from "./queue/producer.ts";
 import { Reader } from "./queue/reader.ts";
-import { openControl, recover } from "./queue/recover.ts";
+import { type OpenedControl, openControl, recover } from "./queue/recover.ts";
 import type { QueueReport } from "./queue/report.ts";
 import { Segments } from "./queue/segments.ts";
 import { type QueueStats, queueStats } from "./queue/stats.ts";
@@ -210,6 +210,11 @@ interface ConsumerRules {
 export class Queue<T = JsonValue> implements Disposable {
   /** The queue's directory as given. */
   readonly path: string;
+  /**
+   * What was found if the queue was repaired when it was opened: the machine had lost power (or been restarted) since its last use, and storage
+   * had not all of it. Undefined if all was sound, which is the rule.
+   */
+  readonly recovered: QueueReport | undefined;
   readonly #control: Control;
   readonly #segments: Segments;
   readonly #leases: LeaseTable;
@@ -224,10 +229,10 @@ export class Queue<T = JsonValue> implements Disposable {
   #deadLetters: Queue<Uint8Array> | undefined;
   /** Removes the queue. */
   #unlink: (() => void) | undefined;
-  #recovered: QueueReport | undefined;
 
-  private constructor(path: string, control: Control, codec: PayloadCodec, rules: ConsumerRules) {
+  private constructor(path: string, { control, recovered }: OpenedControl, codec: PayloadCodec, rules: ConsumerRules) {
     this.path = path;
+    this.recovered = recovered;
     this.#control = control;
     this.#codec = codec;
     this.#segments = new Segments(control);
@@ -271,16 +276,16 @@ export class Queue<T = JsonValue> implements Disposable {
     const maxBytes = fixedSize ? capacityBytes : (maxCapacityBytes ?? 0);
     const shape = shapeOf(maxBytes === 0 ? capacityBytes : Math.min(capacityBytes, maxBytes), maxBytes);
     if (mode === "rw" && !fs.existsSync(directory)) createQueue(directory, shape, permissions);
-    const { control, recovered } = openControl(name, directory, mode);
+    const opened = openControl(name, directory, mode);
+    const { control } = opened;
     try {
-      const queue = new Queue<T>(name, control, suited(codec), {
+      const queue = new Queue<T>(name, opened, suited(codec), {
         exclusive,
         maxAttempts,
         deadLetter: deadLetter === undefined ? undefined : resolve(deadLetter),
         permissions,
         durability: { mode: durability, everyMs: flushEveryMs, everyCount: flushEveryCount },
       });
-      queue.#recovered = recovered;
       if (autoUnlink) queue.#unlink = doomQueue(control, queue);
       return queue;
     } catch (error) {
@@ -330,14 +335,6 @@ export class Queue<T = JsonValue> implements Disposable {
    */
   static recover(path: string | URL): QueueReport {
     return recover(checkPath("path", path));
-  }
-
-  /**
-   * What was found if the queue was repaired when it was opened: the machine had lost power (or been restarted) since its last use, and storage
-   * had not all of it. Undefined if all was sound, which is the rule.
-   */
-  get recovered(): QueueReport | undefined {
-    return this.#recovered;
   }
 
   /** Whether `close()` was called. */

@@ -69,8 +69,14 @@ const SEQUENCE_HEADROOM: number = 2 ** 32;
 /** How often a queue that is replaced while it is being opened is tried again. */
 const OPEN_ATTEMPTS = 100;
 
+/** An open queue, and what was found if it was recovered for that. */
+export interface OpenedControl {
+  readonly control: Control;
+  readonly recovered: QueueReport | undefined;
+}
+
 /** Opens the control file of a queue; after a power loss, the queue is examined and if need be recovered first. */
-export function openControl(name: string, directory: string, mode: "r" | "rw"): { control: Control; recovered: QueueReport | undefined } {
+export function openControl(name: string, directory: string, mode: "r" | "rw"): OpenedControl {
   let recovered: QueueReport | undefined;
   for (let attempt = 1; ; attempt++) {
     let control: Control;

@@ -20,7 +20,9 @@ function programs(document: string): string[] {
 function adapted(code: string): string {
   const folder = files.next("folder");
   fs.mkdirSync(folder);
-  return code.replaceAll('"holdfast"', JSON.stringify(join(root, "mod.ts"))).replaceAll(/"\/(tmp|run\/shop)\//g, `"${folder}/`).replaceAll('"examples/', `"${root}examples/`);
+  // The files first: the checkout may lie in /tmp itself.
+  const own = code.replaceAll(/"\/(tmp|run\/shop)\//g, `"${folder}/`);
+  return own.replaceAll('"holdfast"', JSON.stringify(join(root, "mod.ts"))).replaceAll('"examples/', `"${root}examples/`);
 }
 
 const documents = ["README.md", "docs/block_store.md", "docs/metrics.md", "docs/shared_memory.md", "docs/mapping.md", "docs/queue.md"];
