@@ -31,6 +31,7 @@ export {
 export { Lease, type LeaseOptions, Queue, type QueueOptions } from "./lib/queue.ts";
 export type { Codec, JsonValue } from "./lib/queue/codec.ts";
 export { compressed, type CompressionOptions } from "./lib/queue/compressed.ts";
+export type { QueueGroup } from "./lib/queue/groups.ts";
 export type { QueueHandle, QueueStats } from "./lib/queue/stats.ts";
 export {
   type ExposeOptions,

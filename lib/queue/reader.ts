@@ -8,7 +8,8 @@ import { CONSUMER, LEASE_COUNT, PRODUCER, RECORDS_OFFSET } from "../layout/queue
 import { native } from "../native/native.ts";
 import { codes, type NativeFunctions } from "../native/symbols.ts";
 import type { PayloadCodec } from "./codec.ts";
-import type { Control } from "./control.ts";
+import type { Control, Side } from "./control.ts";
+import { overtaken, skipLost } from "./groups.ts";
 import type { LeaseEntry, LeaseTable } from "./leases.ts";
 import { Inbox } from "./records.ts";
 import type { Segments } from "./segments.ts";
@@ -70,8 +71,19 @@ export class Reader {
   look(): { cursor: Float64Array; tail: Float64Array } {
     const control = this.#control;
     control.read(control.cursor);
+    if (control.group !== undefined) this.#skipLost(control.cursor);
     control.read(control.tail);
     return { cursor: control.cursor.values, tail: control.tail.values };
+  }
+
+  /** Moves the copy of an overtaken group's cell to what is kept, as the group's next consumer will. */
+  #skipLost(side: Side): void {
+    const control = this.#control;
+    control.read(control.kept);
+    const { values: kept } = control.kept;
+    if (!overtaken(side.values, kept)) return;
+    skipLost(side.values, kept, this.entries(side.values, 0));
+    side.forget();
   }
 
   /** Moves `cell` over the ends of segments. False if there is no record behind it. */
@@ -156,12 +168,13 @@ export class Reader {
     }
   }
 
-  /** The entries of the lease table that are in use, for the cursor in `cell`. */
-  entries(cell: Float64Array): LeaseEntry[] {
+  /** The entries of the lease table that are in use, for the cursor in `cell`; those of records from position `from` on. */
+  entries(cell: Float64Array, from: number = this.#control.keptFrom()): LeaseEntry[] {
     if (cell[CONSUMER.leased] === 0) return [];
     const end = cell[CONSUMER.leaseEnd] as number;
     if (end > LEASE_COUNT) throw this.corrupt(`the lease table is said to end at ${end}`);
-    return this.#leases.load(end, cell[CONSUMER.sequence] as number);
+    const entries = this.#leases.load(end, cell[CONSUMER.sequence] as number);
+    return from === 0 ? entries : entries.filter(({ position }) => position >= from);
   }
 
   /** The value of the record in the inbox. */
