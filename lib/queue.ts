@@ -717,9 +717,9 @@ export class Queue<T = JsonValue> implements Disposable {
     }
     for (;;) {
       this.#open();
-      const sequence = cell[CONSUMER.sequence] as number;
-      if (!this.#step(cell)) return;
-      if (cell[CONSUMER.sequence] === sequence + 1) yield reader.decoded(sequence) as T;
+      const sequence = this.#step(cell);
+      if (sequence === undefined) return;
+      yield reader.decoded(sequence) as T;
     }
   }
 
@@ -740,23 +740,22 @@ export class Queue<T = JsonValue> implements Disposable {
     return entry === undefined ? [] : [entry];
   }
 
-  /**
-   * Reads the next record of a walk and moves `cell` over it, or moves `cell` to the cursor if that has overtaken it. False at
-   * the end.
-   */
-  #step(cell: Float64Array): boolean {
-    this.#segments.trim();
-    const from = cell[CONSUMER.position] as number;
-    try {
-      return this.#reader.next(cell) !== undefined;
-    } catch (error) {
-      if (!(error instanceof MapError)) throw error;
-      // The record may have been consumed and its segment used for others while it was read.
-      const { cursor } = this.#reader.look();
-      const ahead = (cursor[CONSUMER.position] as number) > from;
-      if (!ahead) throw error;
-      cell.set(cursor);
-      return true;
+  /** Reads the next record of a walk, moves `cell` over it, and returns its sequence; undefined at the end. */
+  #step(cell: Float64Array): number | undefined {
+    for (;;) {
+      this.#segments.trim();
+      const from = cell[CONSUMER.position] as number;
+      try {
+        return this.#reader.next(cell)?.sequence;
+      } catch (error) {
+        if (!(error instanceof MapError)) throw error;
+        // The record may have been consumed and its segment used for others while it was read: the walk goes on at the cursor.
+        this.#control.kept.forget(); // read in full, with its fence
+        const { cursor } = this.#reader.look();
+        const ahead = (cursor[CONSUMER.position] as number) > from;
+        if (!ahead) throw error;
+        cell.set(cursor);
+      }
     }
   }
 }

@@ -156,14 +156,18 @@ export class Reader {
     return done > 0;
   }
 
-  /** Reads a leased record. False if it was settled since: its segment may be gone, or used for others. */
+  /** Reads a leased record. False if it was settled or given up since: its segment may be gone, or used for others. */
   fetchLeased(entry: LeaseEntry): boolean {
     try {
       const result = this.fetchAt(entry.segment, entry.offset, entry.position, entry.bytes);
       if (result === entry.bytes && this.inbox.sequence === entry.sequence) return true;
       throw this.fetchError(result < 0 ? result : codes.CORRUPT, entry);
     } catch (error) {
-      if (!(error instanceof MapError) || this.#leases.sequenceAt(entry.index) === entry.sequence) throw error;
+      if (!(error instanceof MapError)) throw error;
+      if (this.#leases.sequenceAt(entry.index) !== entry.sequence) return false;
+      // Or the log has given it up, and the entry is still there. In full, with its fence: a later use of the segment may have been seen.
+      this.#control.kept.forget();
+      if (entry.position >= this.#control.keptFrom()) throw error;
       return false;
     }
   }

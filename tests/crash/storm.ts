@@ -42,7 +42,7 @@ export interface StormReport {
 const WORKER = fileURLToPath(new URL("worker.ts", import.meta.url));
 
 /** Numbers in 0..1 from a seed (mulberry32). */
-function random(seed: number): () => number {
+export function random(seed: number): () => number {
   let state = seed >>> 0;
   return () => {
     state = (state + 0x6d2b79f5) >>> 0;
@@ -107,13 +107,13 @@ export async function storm(options: StormOptions): Promise<StormReport> {
   return { records: records * producers.length, kills, failures, seconds, ...judge(folder, options, unsure) };
 }
 
-function noteUnsure(ledger: string, producer: number, unsure: Set<string>): void {
+export function noteUnsure(ledger: string, producer: number, unsure: Set<string>): void {
   if (!fs.existsSync(ledger) || fs.statSync(ledger).size === 0) return;
   using done = Mapping.open(ledger, { mode: "r" });
   for (let number = done.atomics.load(0); number < done.atomics.load(8); number++) unsure.add(`${producer} ${number}`);
 }
 
-function judge(folder: string, { records, producers }: StormOptions, unsure: ReadonlySet<string>): Pick<StormReport, "lost" | "redelivered" | "doubledWithoutDeath" | "outOfOrder"> {
+export function judge(folder: string, { records, producers }: Pick<StormOptions, "records" | "producers">, unsure: ReadonlySet<string>): Pick<StormReport, "lost" | "redelivered" | "doubledWithoutDeath" | "outOfOrder"> {
   /** By record: the attempts of its deliveries. */
   const deliveries = new Map<string, number[]>();
   let outOfOrder = 0;
