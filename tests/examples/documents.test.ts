@@ -20,10 +20,10 @@ function programs(document: string): string[] {
 function adapted(code: string): string {
   const folder = files.next("folder");
   fs.mkdirSync(folder);
-  return code.replaceAll('"holdfast"', JSON.stringify(join(root, "mod.ts"))).replaceAll(/"\/(tmp|run\/shop)\//g, `"${folder}/`).replaceAll('"examples/', `"${root}examples/`);
+  return code.replaceAll(/"\/(tmp|run\/shop)\//g, `"${folder}/`).replaceAll('"holdfast"', JSON.stringify(join(root, "mod.ts"))).replaceAll('"examples/', `"${root}examples/`);
 }
 
-const documents = ["README.md", "docs/block_store.md", "docs/metrics.md", "docs/shared_memory.md", "docs/mapping.md"];
+const documents = ["README.md", "docs/block_store.md", "docs/metrics.md", "docs/queue_groups.md", "docs/shared_memory.md", "docs/mapping.md"];
 
 for (const document of documents) {
   test(`the programs in ${document} run`, async () => {
