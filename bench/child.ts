@@ -39,14 +39,18 @@ function commandOf(program: string, workload: Workload, subject: Subject, folder
     const name = subject === "c" ? workload.name : `${workload.name}-call`;
     return [program, [name, folder, Buffer.from(payload).toString("hex"), String(backlog), file]];
   }
-  const script = path.join(import.meta.dirname, "subject.ts");
+  const { runtime, way } = runtimeOf(subject);
+  return scriptOf(runtime, "subject.ts", workload.name, folder, way, file);
+}
+
+/** The command line that runs a script of this folder. */
+export function scriptOf(runtime: Runtime, script: string, ...args: string[]): [exe: string, args: string[]] {
   const options = {
     node: ["--disable-warning=ExperimentalWarning"],
     bun: ["run"],
     deno: ["run", "--allow-all", "--no-check"],
   };
-  const { runtime, way } = runtimeOf(subject);
-  return [executableOf(runtime), [...options[runtime], script, workload.name, folder, way, file]];
+  return [executableOf(runtime), [...options[runtime], path.join(import.meta.dirname, script), ...args]];
 }
 
 /** One subject at one workload, in one process or several. They wait, asleep, while the others have their turn. */
@@ -59,7 +63,8 @@ export class Team {
     const own = path.join(folder, `${workload.name}-${subject}`);
     mkdirSync(own);
     this.subject = subject;
-    this.#members = Array.from({ length: workload.processes ?? 1 }, () => new Child(program, workload, subject, own, file));
+    const [exe, args] = commandOf(program, workload, subject, own, file);
+    this.#members = Array.from({ length: workload.processes ?? 1 }, () => new Child(`${workload.name} in ${subject}`, exe, args));
   }
 
   /** Waits until all have opened their files. */
@@ -70,7 +75,7 @@ export class Team {
   /** Has them do `operations`, each its part; returns the nanoseconds until the last was done, by the number of operations. */
   async round(operations: number): Promise<number> {
     const share = Math.ceil(operations / this.#members.length);
-    const times = await Promise.all(this.#members.map((member) => member.round(share)));
+    const times = await Promise.all(this.#members.map((member) => member.nanoseconds(`${share}`)));
     return Math.max(...times) / (share * this.#members.length);
   }
 
@@ -80,15 +85,16 @@ export class Team {
   }
 }
 
-class Child {
+/** A process that answers each line with one. */
+export class Child {
   readonly #child: ChildProcess;
   readonly #lines: AsyncIterator<string>;
   readonly #what: string;
   readonly #ended: Promise<string>;
 
-  constructor(program: string, workload: Workload, subject: Subject, folder: string, file: string) {
-    this.#what = `${workload.name} in ${subject}`;
-    const [exe, args] = commandOf(program, workload, subject, folder, file);
+  /** `what` is what errors call it. */
+  constructor(what: string, exe: string, args: readonly string[]) {
+    this.#what = what;
     const child = spawn(exe, args, { cwd: root, env, stdio: ["pipe", "pipe", "inherit"] });
     children.add(child);
     this.#child = child;
@@ -110,10 +116,15 @@ class Child {
     if (line !== "ready") throw new Error(`${this.#what}: expected "ready", received "${line}"`);
   }
 
-  /** Has it do `operations`; returns the nanoseconds that they took. */
-  async round(operations: number): Promise<number> {
-    this.#child.stdin!.write(`${operations}\n`);
-    const line = await this.#line();
+  /** The answer to a line. */
+  async ask(line: string): Promise<string> {
+    this.#child.stdin!.write(`${line}\n`);
+    return await this.#line();
+  }
+
+  /** The answer to a line, which is a number of nanoseconds. */
+  async nanoseconds(question: string): Promise<number> {
+    const line = await this.ask(question);
     const nanoseconds = Number(line);
     if (!(nanoseconds > 0)) throw new Error(`${this.#what}: expected nanoseconds, received "${line}"`);
     return nanoseconds;

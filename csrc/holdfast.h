@@ -53,7 +53,7 @@ HF_EXPORT double hf_page_size(void);
 HF_EXPORT double hf_address_of(const void *buffer);
 
 /*
- * Milliseconds since the machine started, sleep included (clock_gettime(2), CLOCK_BOOTTIME): the same clock in every process,
+ * Milliseconds and their fractions since the machine started, sleep included (clock_gettime(2), CLOCK_BOOTTIME): the same clock in every process,
  * which no change of the date moves.
  */
 HF_EXPORT double hf_clock_ms(void);

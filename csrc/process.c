@@ -17,7 +17,7 @@ double hf_address_of(const void *buffer) { return (double)(uintptr_t)buffer; }
 double hf_clock_ms(void) {
   struct timespec now;
   if (clock_gettime(CLOCK_BOOTTIME, &now) != 0) return hf_errno();
-  return (double)now.tv_sec * 1000 + (double)(now.tv_nsec / 1000000);
+  return (double)now.tv_sec * 1000 + (double)now.tv_nsec / 1000000;
 }
 
 #if defined(__linux__)

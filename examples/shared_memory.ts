@@ -79,6 +79,8 @@ async function sortElsewhere(object: SharedMemory, runtime: string): Promise<Sha
   const child = spawn(executable, [...args, script, "--worker"], { stdio: ["pipe", "pipe", "inherit"] });
   const failed = once(child, "error").then(([error]) => Promise.reject(error as Error));
   const ended = once(child, "close") as Promise<[code: number | null]>;
+  // One of them is waited for at a time; both fail if the process can't be started.
+  for (const promise of [failed, ended]) promise.catch(() => {});
   const says = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
   const expect = async (word: string): Promise<void> => {
     const { value } = await Promise.race([says.next(), failed]);

@@ -381,8 +381,8 @@ export class BlockStore implements Disposable {
     this.#blocks = this.#groups = 0;
     this.#knownCount = 0;
     this.#region.release();
-    if (!this.closed) this.#unlink?.();
     this.#file.close(); // drops the owner's lock
+    this.#unlink?.();
   }
 
   [Symbol.dispose](): void {

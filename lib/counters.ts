@@ -51,7 +51,9 @@ const encoder = new TextEncoder();
 const names: OptionCheck<readonly string[]> = (option, value) => {
   if (!Array.isArray(value)) throw invalidType(option, "an array of strings", value);
   const seen = new Set<string>();
-  value.forEach((name: unknown, i) => {
+  // A copy, since forEach() leaves out the gaps of a sparse array.
+  const list = [...(value as unknown[])];
+  list.forEach((name, i) => {
     if (typeof name !== "string") throw invalidType(`${option}[${i}]`, "a string", name);
     if (name === "" || !name.isWellFormed() || encoder.encode(name).byteLength > MAX_NAME_BYTES) {
       throw outOfRange(`${option}[${i}]`, `well-formed text of 1 to ${MAX_NAME_BYTES} bytes in UTF-8`, name);
@@ -59,7 +61,7 @@ const names: OptionCheck<readonly string[]> = (option, value) => {
     if (seen.has(name)) throw outOfRange(`${option}[${i}]`, "a name that is not in the list yet", name);
     seen.add(name);
   });
-  return value as string[];
+  return list as string[];
 };
 
 const OPEN_OPTIONS = {
@@ -87,7 +89,8 @@ interface Opened {
  * What the constructor's fields start with. By way of a variable, since a field that only its initializer sets is a constant for
  * JavaScriptCore, and one that a constructor sets is not: 0.7 ns of each add.
  */
-let opening: Opened;
+const NOTHING = {} as Opened;
+let opening = NOTHING;
 
 // As a constant of this module: an imported one is loaded anew at each use in V8, 0.4 ns.
 const FAILED: number = Number.MIN_SAFE_INTEGER;
@@ -146,11 +149,10 @@ export class Counters implements Disposable {
   };
   readonly #cells = new Int64Atomics(this.#host);
   /** Removes the file, if the handle is to. */
-  readonly #unlink: (() => void) | undefined;
+  #unlink: (() => void) | undefined;
 
-  private constructor(autoUnlink: boolean) {
+  private constructor() {
     this.#readNames(this.#count);
-    this.#unlink = autoUnlink ? doom(this.path, this.#file.fd, this) : undefined;
   }
 
   /**
@@ -180,13 +182,17 @@ export class Counters implements Disposable {
       // Pairs with the release store of #append(): the entries below the count are whole. The read before promises no order.
       check(native().hf_load64(region.address + COUNT_OFFSET, 0), "load64", file);
       opening = { path: file, file: descriptor, writable: mode === "rw", salt, region, ...counted };
-      const counters = new Counters(autoUnlink);
+      const counters = new Counters();
       if (wanted > 0) counters.#require(wanted, wantedNames);
+      // Last: a file that is not opened after all stays.
+      if (autoUnlink) counters.#unlink = doom(file, opened, counters);
       return counters;
     } catch (error) {
       region?.release();
       descriptor.close();
       throw error;
+    } finally {
+      opening = NOTHING; // what it refers to could never be collected
     }
   }
 
@@ -292,14 +298,14 @@ export class Counters implements Disposable {
   }
 
   /** Each counter's name (its index where it has none) and value, in the order of the indexes. */
-  *entries(): IterableIterator<[counter: CounterKey, value: number]> {
-    const count = this.count;
-    for (let i = 0; i < count; i++) yield [this.#names[i] ?? i, this.get(i)];
+  entries(): IterableIterator<[counter: CounterKey, value: number]> {
+    return this.#walk(this.count);
   }
 
   /**
    * All values by name (by index where there is none). Each value is read atomically, one after the other: counters that other
-   * processes change meanwhile are not of one moment.
+   * processes change meanwhile are not of one moment. A counter without a name hides one whose name is that index ("3"): {@linkcode entries}
+   * has both.
    */
   snapshot(): Record<CounterKey, number> {
     return Object.fromEntries(this.entries());
@@ -315,7 +321,8 @@ export class Counters implements Disposable {
     if (wanted.some((name) => !this.#indexes.has(name))) {
       this.#locked(() => {
         const missing = wanted.filter((name) => !this.#indexes.has(name));
-        this.#append(missing.map((name) => name));
+        const first = this.#count;
+        this.#append(first + missing.length, (index) => missing[index - first]);
       });
     }
     return wanted.map((name) => this.#indexes.get(name) as number);
@@ -332,12 +339,16 @@ export class Counters implements Disposable {
     this.#host.byteLength = -1;
     this.#loads.length = 0;
     this.#stores.length = 0;
-    this.#unlink?.();
     this.#file.close();
+    this.#unlink?.();
   }
 
   [Symbol.dispose](): void {
     this.close();
+  }
+
+  *#walk(count: number): IterableIterator<[counter: CounterKey, value: number]> {
+    for (let i = 0; i < count; i++) yield [this.#names[i] ?? i, this.get(i)];
   }
 
   #use(region: Region, count: number): void {
@@ -412,15 +423,19 @@ export class Counters implements Disposable {
     }
   }
 
-  /** Adds counters. The caller holds the lock. */
-  #append(added: readonly (string | undefined)[]): void {
-    if (added.length === 0) return;
+  /** Adds counters, so that there are `count`; `nameOf` says what each is called. The caller holds the lock. */
+  #append(count: number, nameOf: (index: number) => string | undefined): void {
+    if (count === this.#count) return;
     const { fd } = this.#file;
-    const count = this.#count + added.length;
     if (count > MAX_COUNT) throw rangeError(`${count} counters are more than the ${MAX_COUNT} that a file can have`);
+    const { size } = fileSystem(this.path, () => fs.fstatSync(fd));
+    if (size < fileBytes(this.#count)) {
+      // By somebody else: nothing is built on that.
+      throw new MapError("ERR_FAULT", `'${this.path}' is cut short: it has ${size} bytes, too few for its ${this.#count} counters`, { path: this.path });
+    }
     reserve(fd, fileBytes(count), this.path);
     // Written whole: a process that died while adding may have left something behind the count.
-    added.forEach((name, i) => writeFully(fd, encodeEntry(name, this.#count + i, this.#salt), valueOffset(this.#count + i), this.path));
+    for (let i = this.#count; i < count; i++) writeFully(fd, encodeEntry(nameOf(i), i, this.#salt), valueOffset(i), this.path);
     // The publication: whoever reads this count finds the entries above. Pairs with the load in #refresh().
     check(native().hf_store64_release(this.#region.address + COUNT_OFFSET, encodeCount(count, this.#salt)), "store64_release", this.path);
     this.#refresh();
@@ -443,13 +458,9 @@ export class Counters implements Disposable {
     if (count === this.#count) return;
     this.#locked(() => {
       differ();
-      this.#append(newNames(this.#count, count, wanted));
+      this.#append(count, (index) => wanted[index]);
     });
   }
-}
-
-function newNames(from: number, to: number, wanted: readonly string[]): (string | undefined)[] {
-  return Array.from({ length: to - from }, (_, i) => wanted[from + i]);
 }
 
 function encodeEntry(name: string | undefined, index: number, salt: number): Uint8Array {
@@ -496,7 +507,7 @@ function openOrCreate(path: string, mode: "r" | "rw", count: number, wanted: rea
       const id = randomBytes(16);
       const salt = crc32c(id);
       writeFully(fd, encodeHeader({ kind: "counters", id, fields: [] }), 0, path);
-      newNames(0, count, wanted).forEach((name, i) => writeFully(fd, encodeEntry(name, i, salt), valueOffset(i), path));
+      for (let i = 0; i < count; i++) writeFully(fd, encodeEntry(wanted[i], i, salt), valueOffset(i), path);
       const stored = new Uint8Array(8);
       new DataView(stored.buffer).setBigUint64(0, BigInt(encodeCount(count, salt)), true);
       writeFully(fd, stored, COUNT_OFFSET, path);

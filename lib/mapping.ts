@@ -471,9 +471,9 @@ export class Mapping implements Disposable {
     this.#trace("close", {});
     unmap();
     this.#host.byteLength = -1;
-    this.#unlink?.();
     this.#file.close();
     lookNow(); // who waits for a cell here hears of it at once
+    this.#unlink?.(); // last: it may be refused, and the mapping is closed all the same
   }
 
   #open(): Region {

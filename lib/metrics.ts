@@ -309,7 +309,10 @@ export class Metrics implements Disposable {
     if (known === undefined || (alone && known.series.size === 0)) {
       this.#file.append(() => {
         const found = this.#same(wanted);
-        if (found === undefined) this.#checkCount(this.#families.length);
+        if (found === undefined) {
+          checkFamily(wanted); // as it is when it is read: what would not pass then must not be written
+          this.#checkCount(this.#families.length);
+        }
         if (alone) this.#checkCount(this.#seriesCount);
         const records: MetricRecord[] = found === undefined ? [wanted] : [];
         const number = found?.number ?? this.#families.length;

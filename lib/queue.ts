@@ -13,15 +13,18 @@ import { type Codec, codecOption, defaultCodec, type JsonValue, type PayloadCode
 import { doomQueue } from "./queue/auto_unlink.ts";
 import { Backwards } from "./queue/backwards.ts";
 import { Consumer } from "./queue/consumer.ts";
-import { Control, createQueue, type Shape } from "./queue/control.ts";
+import { type Control, createQueue, type Shape } from "./queue/control.ts";
 import { Groups, type QueueGroup } from "./queue/groups.ts";
 import { type LeaseEntry, LeaseTable } from "./queue/leases.ts";
-import { Durability, type DurabilityOptions } from "./queue/durability.ts";
+import { Durability, DurabilityError, type DurabilityOptions } from "./queue/durability.ts";
 import { Producer } from "./queue/producer.ts";
 import { Reader } from "./queue/reader.ts";
+import { openControl, recover } from "./queue/recover.ts";
+import type { QueueReport } from "./queue/report.ts";
 import { Segments } from "./queue/segments.ts";
 import { type QueueStats, queueStats } from "./queue/stats.ts";
 import { Consumption, Waiting } from "./queue/waiting.ts";
+import { verify } from "./queue/verify.ts";
 import { lookNow } from "./waiting.ts";
 
 /** Options of {@linkcode Queue.open}. Those on sizes are for the creation; a queue that is there keeps its own. */
@@ -253,6 +256,7 @@ export class Queue<T = JsonValue> implements Disposable {
   #deadLetters: Queue<Uint8Array> | undefined;
   /** Removes the queue. */
   #unlink: (() => void) | undefined;
+  #recovered: QueueReport | undefined;
 
   private constructor(path: string, control: Control, codec: PayloadCodec, rules: ConsumerRules) {
     this.path = path;
@@ -315,7 +319,7 @@ export class Queue<T = JsonValue> implements Disposable {
     const maxBytes = fixedSize ? capacityBytes : (maxCapacityBytes ?? 0);
     const shape: Shape = { ...shapeOf(maxBytes === 0 ? capacityBytes : Math.min(capacityBytes, maxBytes), maxBytes), log, retainBytes, retainMs };
     if (mode === "rw" && !fs.existsSync(directory)) createQueue(directory, shape, permissions);
-    const control = new Control(directory, mode, log, group === undefined ? undefined : { name: group, start: groupStart ?? "oldest" });
+    const { control, recovered } = openControl(name, directory, mode, log, group === undefined ? undefined : { name: group, start: groupStart ?? "oldest" });
     try {
       const queue = new Queue<T>(name, control, suited(codec), {
         exclusive,
@@ -324,12 +328,64 @@ export class Queue<T = JsonValue> implements Disposable {
         permissions,
         durability: { mode: durability, everyMs: flushEveryMs, everyCount: flushEveryCount },
       });
+      queue.#recovered = recovered;
       if (autoUnlink) queue.#unlink = doomQueue(control, queue);
       return queue;
     } catch (error) {
       control.close();
       throw error;
     }
+  }
+
+  /**
+   * Reads all of the queue at `path` and says what is there and what is damaged. It changes nothing, takes no lock and may run while others use
+   * the queue; what they push meanwhile is not looked at. Independent of the rest of the library: it needs no native code, only
+   * `node:fs`. Linear in the size of the queue.
+   *
+   * Damage is reported and not thrown. Errors: `MapError` `ENOENT`, `ERR_NOT_HOLDFAST`, `ERR_VERSION`, `ERR_CORRUPT` where nothing says that
+   * there is a queue that could be read, and system errors.
+   *
+   * @example
+   * ```ts
+   * import { Queue } from "holdfast";
+   * Queue.open("/tmp/example-verify.queue").close();
+   * console.log(String(Queue.verify("/tmp/example-verify.queue")));
+   * ```
+   */
+  static verify(path: string | URL): QueueReport {
+    return verify(checkPath("path", path));
+  }
+
+  /**
+   * Repairs a damaged queue: every whole record that was not consumed is kept, in order, also those behind damage, and those that were leased,
+   * with their attempts. The files as they were go to `report.quarantine`, a folder beside the queue; nothing is deleted. The report says what
+   * was found before the repair. A queue that is sound is left alone.
+   *
+   * What the damage left in doubt is kept rather than lost: without the consumer's part of the control file, records that were consumed may come
+   * again. Sequences go on above all that are known to have been used. Afterwards the queue is on storage (fsync(2)). It may be ended at any
+   * moment: the queue is then as it was, or repaired.
+   *
+   * Errors: those of {@linkcode Queue.verify}; `ERR_BUSY` if any handle has the queue open for writing, this process's own included;
+   * `ERR_LOCKED` if another recovery takes more than ten seconds; system errors such as `ENOSPC`, with the queue as it was.
+   *
+   * @example
+   * ```ts
+   * import { Queue } from "holdfast";
+   * Queue.open("/tmp/example-recover.queue").close();
+   * const report = Queue.recover("/tmp/example-recover.queue");
+   * console.log(report.ok, report.quarantine); // true undefined
+   * ```
+   */
+  static recover(path: string | URL): QueueReport {
+    return recover(checkPath("path", path));
+  }
+
+  /**
+   * What was found if the queue was repaired when it was opened: the machine had lost power (or been restarted) since its last use, and storage
+   * had not all of it. Undefined if all was sound, which is the rule.
+   */
+  get recovered(): QueueReport | undefined {
+    return this.#recovered;
   }
 
   /** Whether `close()` was called. */
@@ -390,7 +446,7 @@ export class Queue<T = JsonValue> implements Disposable {
     if (!this.#codec.builtIn) return this.#takeOne()?.value;
     if (!this.#turn()) return undefined;
     const value = this.#consumer.removeOne() as T | undefined;
-    if (value !== undefined && this.#durability.active) this.#durability.tookAway(1);
+    if (value !== undefined && this.#durability.active) this.#durability.removed(1, [value]);
     return value;
   }
 
@@ -445,7 +501,7 @@ export class Queue<T = JsonValue> implements Disposable {
     if (!this.#turn()) return [];
     if (this.#codec.builtIn) {
       const removed = this.#consumer.remove(max) as T[];
-      if (removed.length > 0 && this.#durability.active) this.#durability.tookAway(removed.length);
+      if (removed.length > 0 && this.#durability.active) this.#durability.removed(removed.length, removed);
       return removed;
     }
     const values: T[] = [];
@@ -456,6 +512,7 @@ export class Queue<T = JsonValue> implements Disposable {
         values.push(taken.value);
       } catch (error) {
         // What was taken before is the caller's; the next call meets the same error.
+        if (error instanceof DurabilityError) throw error.with([...values, ...error.removed]);
         if (values.length === 0) throw error;
         break;
       }
@@ -673,8 +730,7 @@ export class Queue<T = JsonValue> implements Disposable {
     try {
       lease.ack();
     } catch (error) {
-      // It is removed, and the value is here alone by now. The next call throws.
-      if (!(error instanceof MapError) || error.code !== "ERR_DURABILITY") throw error;
+      throw error instanceof DurabilityError ? error.with([lease.value]) : error; // removed, and the value is here alone by now
     }
     return { value: lease.value };
   }
@@ -710,7 +766,7 @@ export class Queue<T = JsonValue> implements Disposable {
   *#walk(all: boolean): IterableIterator<T> {
     const reader = this.#open();
     const cell = reader.look().cursor.slice();
-    const entries = reader.entries(cell);
+    const entries = reader.entriesWithoutLock(cell);
     for (const entry of all ? entries.toSorted((a, b) => a.sequence - b.sequence) : this.#offered(entries)) {
       this.#open();
       if (reader.fetchLeased(entry)) yield reader.decoded(entry.sequence) as T;

@@ -18,6 +18,8 @@
  *  3072  next segment id  counts up, never used twice
  *  3200  spares           16 ids of segments that are free to be used again, 0 = none
  *  3456  sweep flag       1 while segment files may be left that nobody refers to
+ *  3584  boot             16 bytes: id of the last boot in which the queue was opened for writing; CRC-32C of them u32, seeded
+ *                         with the CRC-32C of the queue's id; 0 u32. Byte 2^50 + 1 is locked by who opens or recovers
  *  4096  slots            64 bytes each: generation, process, thread, PID namespace; byte i of the file is locked by the
  *                         holder of slot i
  *     +  lease entries    64 bytes each: LEASE words
@@ -70,6 +72,11 @@ export const NEXT_SEGMENT = 3072;
 export const SPARES = 3200;
 export const MAX_SPARES = 16;
 export const SWEEP_FLAG = 3456;
+export const BOOT = 3584;
+export const BOOT_ID_BYTES = 16;
+export const BOOT_BYTES: number = BOOT_ID_BYTES + 8;
+/** Locked shared while a handle is opened, exclusively while the queue is recovered. */
+export const RECOVERY_OFFSET: number = 2 ** 50 + 1;
 export const SLOTS = 4096;
 export const SLOT_BYTES = 64;
 export const SLOT_COUNT = 1024;
@@ -127,13 +134,13 @@ export const CONSUMER = {
 export const CONSUMER_WORDS = 9;
 
 /** Words of a group's consumer cell: those of any consumer cell, and two more. */
-export const GROUP = {
+export const GROUP: Readonly<Record<"headBase" | "missed", number>> = {
   /** Base of the head: what lies before it is no longer needed, or lost. */
-  headBase: 9,
+  headBase: CONSUMER_WORDS,
   /** Records that the group has not had: the log's limits overtook it. */
-  missed: 10,
-} as const;
-export const GROUP_WORDS = 11;
+  missed: CONSUMER_WORDS + 1,
+};
+export const GROUP_WORDS: number = CONSUMER_WORDS + 2;
 
 /** Words of a lease entry. */
 export const LEASE = {

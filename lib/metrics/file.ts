@@ -162,6 +162,11 @@ export class MetricsFile {
     takeLock(range);
     try {
       this.refresh();
+      const { size } = fileSystem(this.path, () => fs.fstatSync(this.#file.fd));
+      if (size < this.#end) {
+        // By somebody else: nothing is built on that.
+        throw new MapError("ERR_FAULT", `'${this.path}' is cut short: it has ${size} of the ${this.#end} bytes of its records`, { path: this.path });
+      }
       let end = this.#end;
       for (const record of missing()) end += this.#write(record, end);
       if (end === this.#end) return;
@@ -178,8 +183,8 @@ export class MetricsFile {
     this.#cells.length = 0;
     for (const { region } of this.#windows) region.release();
     this.#windows.length = 0;
-    this.#unlink?.();
     this.#file.close();
+    this.#unlink?.();
   }
 
   /** Where `length` bytes from `offset` lie in this process. The file has them, or will before they are touched. */

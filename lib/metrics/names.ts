@@ -37,21 +37,26 @@ function checkText(what: string, text: unknown, most: number): string {
 /** The name of a family as the file has it: a counter's without `_total`, which its samples get anyway. */
 export function checkMetricName(kind: FamilyRecord["kind"], name: unknown): string {
   const checked = checkName("name", name, METRIC_NAME, "a name of letters, digits, _ and : that starts with no digit");
-  const base = kind === "counter" && checked.endsWith(TOTAL) ? checked.slice(0, -TOTAL.length) : checked;
-  return checkName("name", base, METRIC_NAME, "more than _total");
+  if (kind !== "counter" || !checked.endsWith(TOTAL)) return checked;
+  const base = checked.slice(0, -TOTAL.length);
+  // The base is what the file has, where it means itself: with another _total it would be that of another counter.
+  if (base === "" || base.endsWith(TOTAL)) throw outOfRange("name", "a name with at most one _total behind it", name);
+  return base;
 }
 
 /** The names of a family's labels. */
 export function checkLabelNames(kind: FamilyRecord["kind"], labels: unknown): readonly string[] {
   if (!Array.isArray(labels)) throw invalidType("labels", "an array of strings", labels);
   if (labels.length > MAX_LABELS) throw rangeError(`${labels.length} labels are more than the ${MAX_LABELS} that a metric can have`);
-  labels.forEach((label: unknown, i) => {
+  // A copy, since forEach() leaves out the gaps of a sparse array.
+  const list = [...(labels as unknown[])];
+  list.forEach((label, i) => {
     const what = `labels[${i}]`;
     checkName(what, label, LABEL_NAME, "a name of letters, digits and _ that starts with no digit and not with __");
     if (kind === "histogram" && label === "le") throw outOfRange(what, 'another name than "le", which names the buckets', label);
-    if (labels.indexOf(label) !== i) throw outOfRange(what, "a name that is not in the list yet", label);
+    if (list.indexOf(label) !== i) throw outOfRange(what, "a name that is not in the list yet", label);
   });
-  return Object.freeze([...(labels as string[])]);
+  return Object.freeze(list as string[]);
 }
 
 export function checkHelp(help: unknown): string {
@@ -61,9 +66,10 @@ export function checkHelp(help: unknown): string {
 /** The upper bounds of a histogram's buckets. A last one of Infinity is there anyway, and may be given. */
 export function checkBuckets(buckets: unknown): readonly number[] {
   if (!Array.isArray(buckets)) throw invalidType("buckets", "an array of numbers", buckets);
-  const bounds = buckets.at(-1) === Infinity ? buckets.slice(0, -1) : [...(buckets as unknown[])];
+  const bounds = [...(buckets as unknown[])]; // without gaps, which forEach() leaves out
+  if (bounds.at(-1) === Infinity) bounds.pop();
   if (bounds.length === 0 || bounds.length > MAX_BOUNDS) throw rangeError(`"buckets" must be 1 to ${MAX_BOUNDS} finite bounds; received ${bounds.length}`);
-  bounds.forEach((bound: unknown, i) => {
+  bounds.forEach((bound, i) => {
     if (typeof bound !== "number") throw invalidType(`buckets[${i}]`, "a number", bound);
     if (!Number.isFinite(bound)) throw outOfRange(`buckets[${i}]`, "finite", bound);
     if (i > 0 && bound <= (bounds[i - 1] as number)) throw outOfRange(`buckets[${i}]`, `greater than the one before, ${bounds[i - 1]}`, bound);

@@ -52,7 +52,7 @@ export class Backwards {
     this.#segment = tail[PRODUCER.segment] as number;
     this.#offset = tail[PRODUCER.offset] as number;
     this.#base = (tail[PRODUCER.position] as number) - this.#offset;
-    this.#leased = reader.entries(cursor.slice()).toSorted((a, b) => a.sequence - b.sequence);
+    this.#leased = reader.entriesWithoutLock(cursor.slice()).toSorted((a, b) => a.sequence - b.sequence);
   }
 
   /** Reads the record before the last one into the inbox and returns its sequence; undefined at the end. */

@@ -152,7 +152,7 @@ export class Consumer {
       const cell = control.consumer.values;
       const entries = this.#entries(cell);
       const { owner } = control;
-      const deadline = leaseMs === 0 ? 0 : this.#hf.hf_clock_ms() + leaseMs;
+      const deadline = this.#deadline(leaseMs);
       const again = this.#again(entries, cell);
       if (again !== undefined) {
         this.#assertKept();
@@ -181,11 +181,16 @@ export class Consumer {
     });
   }
 
+  /** When a lease of `leaseMs` ends, as it is stored: in whole milliseconds; 0 = without a limit. */
+  #deadline(leaseMs: number): number {
+    return leaseMs === 0 ? 0 : Math.ceil(this.#hf.hf_clock_ms() + leaseMs);
+  }
+
   /** Has a lease end `leaseMs` from now; 0 = not before its holder dies. */
   extend(lease: LeaseEntry, leaseMs: number): void {
     this.#locked(() => {
       const { index } = this.#held(lease);
-      this.#leases.setDeadline(index, leaseMs === 0 ? 0 : this.#hf.hf_clock_ms() + leaseMs);
+      this.#leases.setDeadline(index, this.#deadline(leaseMs));
       this.#control.release(this.#control.consumer);
     });
   }
@@ -264,7 +269,10 @@ export class Consumer {
     });
   }
 
-  /** Removes files that hold no records. The spares stay if without them the queue could not keep what it was made to hold. */
+  /**
+   * Removes files that hold no records. The spares stay if without them the queue could not keep what it was made to hold. An empty queue leaves
+   * a tail that is larger than the usual segment.
+   */
   compact(): void {
     this.#locked(() => {
       const control = this.#control;
@@ -280,9 +288,10 @@ export class Consumer {
       try {
         // Asked for first: who dies on the way leaves it to the next one.
         this.#segments.requestSweep();
-        const live = this.#live(cell);
         const { maxBytes, segmentBytes, spares } = control.shape;
         const reserved = maxBytes > 0 && maxBytes <= segmentBytes * (1 + spares);
+        this.#leaveLargeTail(cell, reserved);
+        const live = this.#live(cell);
         if (!reserved) this.#segments.dropSpares();
         this.#segments.sweep(live);
       } finally {
@@ -290,6 +299,42 @@ export class Consumer {
       }
       control.release(control.consumer);
     });
+  }
+
+  /**
+   * If the queue is empty and its one segment larger than usual: goes on in a usual one. The caller holds both locks. Killed between the two
+   * commits, the cursor is at the end of the one and the tail at the start of the next, with no record between them.
+   */
+  #leaveLargeTail(cell: Float64Array, reserved: boolean): void {
+    const control = this.#control;
+    const tail = control.producer.values;
+    const from = tail[TAIL_SEGMENT] as number;
+    const segments = this.#segments;
+    const { byteLength } = segments.get(from);
+    if (cell[POSITION] !== tail[TAIL_POSITION] || cell[LEASED] !== 0 || byteLength <= control.shape.segmentBytes) return;
+    const id = segments.take(0, from);
+    // It may have been the reserve: then there has to be another one.
+    const reserve: number[] = [];
+    try {
+      if (reserved) reserve.push(segments.take(0, from));
+      const end = tail[TAIL_OFFSET] as number;
+      const base = (tail[TAIL_POSITION] as number) - end;
+      segments.setState(id, { base: base + byteLength, end: 0, next: 0 });
+      segments.setState(from, { base, end, next: id });
+      tail[TAIL_SEGMENT] = id;
+      tail[TAIL_OFFSET] = FIRST;
+      tail[TAIL_POSITION] = base + byteLength + FIRST;
+      control.publish(control.producer);
+    } catch (error) {
+      segments.giveUp([id, ...reserve]);
+      throw error;
+    }
+    cell[SEGMENT] = id;
+    cell[OFFSET] = FIRST;
+    cell[POSITION] = tail[TAIL_POSITION] as number;
+    cell[HEAD] = id;
+    control.publish(control.consumer);
+    segments.giveUp([from, ...reserve]);
   }
 
   /**

@@ -18,6 +18,8 @@ import { check, errno, fromFileSystem, MapError, nativeError } from "../errors.t
 import { Descriptor, fileSystem, openRegular, readUpTo, reserve, syncDirectory, syncFile, temporaryName, writeFully } from "../files.ts";
 import { crc32c, decodeHeader, encodeHeader, HEADER_BYTES, type Header } from "../layout/header.ts";
 import {
+  BOOT,
+  BOOT_BYTES,
   CONSUMER,
   CONSUMER_CELLS,
   CONSUMER_LOCK,
@@ -29,8 +31,10 @@ import {
   DURABLE_LOCK,
   DURABLE_WORDS,
   FIRST_BASE,
-  GROUP_WORDS,
   GROUP_LEASES,
+  GROUP_WORDS,
+  LEASE,
+  LEASE_BYTES,
   LEASE_COUNT,
   LEASES,
   MAX_SPARES,
@@ -40,6 +44,7 @@ import {
   PRODUCER_LOCK,
   PRODUCER_WORDS,
   RECORDS_OFFSET,
+  RECOVERY_OFFSET,
   segmentName,
   SLOT,
   SLOT_BYTES,
@@ -50,7 +55,9 @@ import {
 } from "../layout/queue.ts";
 import { type Address, allocateScratch, native, type Scratch } from "../native/native.ts";
 import { BELL_OFFSET, codes, lockKinds, mapFlags, type NativeFunctions } from "../native/symbols.ts";
+import { takeLock, unlock } from "../range_lock.ts";
 import { Region } from "../region.ts";
+import { bootField, isThisBoot } from "./boot.ts";
 import { type Group, openGroup } from "./groups.ts";
 import { createSegment } from "./segments.ts";
 
@@ -194,15 +201,17 @@ export class Control {
       this.durable = side("durable", DURABLE_LOCK, DURABLE_CELLS, DURABLE_WORDS, 640);
       this.words = new Float64Array(this.#scratch.buffer, 512, 16);
       this.wordsAddress = this.#scratch.address + 512;
-      this.owner = mode === "rw" ? this.#takeSlot() : 0;
       const which = this.shape.log ? "retention" : "consumer";
       this.retention = side(which, CONSUMER_LOCK, CONSUMER_CELLS, CONSUMER_WORDS, 768);
       this.kept = side(which, CONSUMER_LOCK, CONSUMER_CELLS, CONSUMER_WORDS, 896);
-      if (request !== undefined) {
-        group = openGroup(this, request);
-        const { address } = group.region;
+      this.#assertTail();
+      this.owner = mode === "rw" ? this.#enter() : 0;
+      // Without an owner it is written to by nobody: it was written in another boot, and is looked at first.
+      group = request === undefined || (writable && this.owner === 0) ? undefined : openGroup(this, request);
+      if (group !== undefined) {
+        const { region: { address }, salt } = group;
         const groupSide = (offset: number): Side =>
-          new Side("consumer", address + CONSUMER_LOCK, address + CONSUMER_CELLS, GROUP_WORDS, (group as Group).salt, this.#scratch, offset);
+          new Side("consumer", address + CONSUMER_LOCK, address + CONSUMER_CELLS, GROUP_WORDS, salt, this.#scratch, offset);
         this.consumer = groupSide(128);
         this.cursor = groupSide(384);
       } else {
@@ -432,6 +441,78 @@ export class Control {
     );
   }
 
+  /**
+   * Throws if the cells say that the queue is empty and the segment of the tail is not there, or not of this queue: the control file of another
+   * queue would make all records in the directory disappear without a word. In a queue with records, who reads them is told.
+   */
+  #assertTail(): void {
+    for (;;) {
+      try {
+        this.read(this.kept);
+        this.read(this.tail);
+      } catch {
+        return; // damaged: whoever needs them is told
+      }
+      const id = this.tail.values[PRODUCER.segment] as number;
+      if (this.kept.values[CONSUMER.sequence] !== this.tail.values[PRODUCER.sequence] || this.kept.values[CONSUMER.leased] !== 0) return;
+      const path = join(this.directory, segmentName(id));
+      try {
+        const { fd } = openRegular(path, "r");
+        try {
+          const header = decodeHeader(readUpTo(fd, 0, HEADER_BYTES, path), "segment", path);
+          if (header.fields[0] === id && header.id.every((byte, i) => byte === this.id[i])) return;
+        } finally {
+          fs.closeSync(fd);
+        }
+        throw new MapError("ERR_CORRUPT", `'${path}' is not segment ${id} of this queue`, { path });
+      } catch (error) {
+        // The queue may have gone on since, and the segment be gone.
+        this.read(this.tail);
+        if (this.tail.values[PRODUCER.segment] !== id) continue;
+        if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
+        throw new MapError("ERR_CORRUPT", `'${path}' is missing`, { path, cause: error });
+      }
+    }
+  }
+
+  /**
+   * Takes a slot; gives 0 instead if the queue was written in another boot and has to be looked at first (recover.ts). A recovery under way
+   * is waited for: it may put another control file in the place of this one, which is `ESTALE`.
+   */
+  #enter(): number {
+    const turn = { fd: this.#file.fd, offset: RECOVERY_OFFSET, length: 1, shared: true, path: this.directory };
+    takeLock(turn);
+    try {
+      this.assertSame();
+      const field = readUpTo(this.#file.fd, BOOT, BOOT_BYTES, this.directory);
+      return isThisBoot(field, this.salt) ? this.#takeSlot() : 0;
+    } finally {
+      unlock(turn);
+    }
+  }
+
+  /**
+   * The highest generation of a slot that a lock or a lease names. Not above that of the slot, unless this was damaged or did not get to storage
+   * before a power loss; a new holder must not be taken for the old one then.
+   */
+  #generationInUse(slot: number): number {
+    let highest = 0;
+    const look = (owner: number): void => {
+      if (owner > 0 && owner % SLOT_COUNT === slot) highest = Math.max(highest, Math.floor(owner / SLOT_COUNT));
+    };
+    for (const { lock } of [this.producer, this.retention, this.durable]) look(this.#hf.hf_load64(lock, 0));
+    if (this.#hf.hf_cell_read(this.kept.cells, this.kept.count, this.salt, this.kept.address) !== 0) return highest;
+    const end = Math.min(LEASE_COUNT, this.kept.values[CONSUMER.leaseEnd] as number);
+    if (end === 0) return highest;
+    const table = readUpTo(this.#file.fd, LEASES, end * LEASE_BYTES, this.directory);
+    const view = new DataView(table.buffer, table.byteOffset, table.byteLength);
+    for (let at = 8 * LEASE.owner; at + 8 <= table.byteLength; at += LEASE_BYTES) {
+      const owner = view.getBigUint64(at, true);
+      if (owner <= BigInt(Number.MAX_SAFE_INTEGER)) look(Number(owner));
+    }
+    return highest;
+  }
+
   #takeSlot(): number {
     const { fd } = this.#file;
     for (let slot = 0; slot < SLOT_COUNT; slot++) {
@@ -439,7 +520,7 @@ export class Control {
       if (result === -errno.EAGAIN) continue;
       check(result, "fcntl", this.directory);
       const offset = SLOTS + slot * SLOT_BYTES;
-      const generation = (this.loadWords(offset, SLOT_WORDS)[SLOT.generation] as number) + 1;
+      const generation = Math.max(this.loadWords(offset, SLOT_WORDS)[SLOT.generation] as number, this.#generationInUse(slot)) + 1;
       if (generation * SLOT_COUNT + slot > Number.MAX_SAFE_INTEGER) {
         throw new MapError("ERR_CORRUPT", `slot ${slot} of '${this.directory}' has an impossible generation`, { path: this.directory });
       }
@@ -515,6 +596,7 @@ function writeControl(path: string, id: Uint8Array, shape: Shape, permissions: n
     reserve(fd, CONTROL_BYTES, path);
     const fields = [shape.segmentBytes, shape.maxBytes, SLOT_COUNT, LEASE_COUNT, shape.spares, Number(shape.log), shape.retainBytes, shape.retainMs];
     writeFully(fd, encodeHeader({ kind: "queue", id, fields }), 0, path);
+    writeFully(fd, bootField(crc32c(id)), BOOT, path);
     const region = new Region({ fd, offset: 0, byteLength: CONTROL_BYTES, flags: mapFlags.WRITE, writable: true, what: "queue", path });
     try {
       fillControl(region.address, crc32c(id), shape);

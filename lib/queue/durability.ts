@@ -41,6 +41,39 @@ interface Place {
   readonly sequence: number;
 }
 
+/**
+ * A sync failed: `code` is `ERR_DURABILITY`, `cause` the error of the system. What was done is in the queue, but may not outlive a power cut.
+ * The handle refuses everything but reading and `close()` from then on; one that is opened anew writes the pages once more.
+ *
+ * @example
+ * ```ts
+ * import { DurabilityError, Queue } from "holdfast";
+ * using queue = Queue.open("/tmp/example-each.queue", { durability: "each" });
+ * try {
+ *   queue.push("kept");
+ *   console.log(queue.pop(), queue.durableSequence);
+ * } catch (error) {
+ *   if (!(error instanceof DurabilityError)) throw error;
+ *   console.error(error.message, error.removed);
+ * }
+ * ```
+ */
+export class DurabilityError extends MapError {
+  /** The values that the call had removed from the queue when its sync failed: no other call will return them. */
+  readonly removed: readonly unknown[];
+
+  /** @internal */
+  constructor(message: string, path: string, cause: unknown, removed: readonly unknown[] = []) {
+    super("ERR_DURABILITY", message, { path, cause });
+    this.removed = removed;
+  }
+
+  /** @internal The same with values. */
+  with(removed: readonly unknown[]): DurabilityError {
+    return removed.length === 0 ? this : new DurabilityError(this.message.slice(this.code.length + 2), this.path as string, this.cause, removed);
+  }
+}
+
 // Handles that have something to sync are kept from being collected, and sync at the end of the program.
 const due = new Set<Durability>();
 let listening = false;
@@ -91,10 +124,16 @@ export class Durability {
     this.#changed();
   }
 
-  /** To be called when this handle has removed `count` records. Throws `ERR_DURABILITY`. */
-  removed(count: number): void {
+  /**
+   * To be called when this handle has removed `count` records. Throws `ERR_DURABILITY` with `values`, which nobody else has by now.
+   */
+  removed(count: number, values: readonly unknown[] = []): void {
     this.#removed += count;
-    this.#changed();
+    try {
+      this.#changed();
+    } catch (error) {
+      throw error instanceof DurabilityError ? error.with(values) : error;
+    }
   }
 
   /**
@@ -109,15 +148,6 @@ export class Durability {
       check(this.#hf.hf_sync(leasePlace.region.address + first, offset + LEASE_BYTES - first, 1), "msync", directory);
     } catch (error) {
       this.#fail(error);
-    }
-  }
-
-  /** As {@linkcode Durability.removed}, for values that only this handle has by now: instead of this call the next one throws. */
-  tookAway(count: number): void {
-    try {
-      this.removed(count);
-    } catch (error) {
-      if (!this.#failed) throw error;
     }
   }
 
@@ -208,10 +238,10 @@ export class Durability {
     throw this.#error("a sync failed: what was done is in the queue, but it is not known to be on storage");
   }
 
-  #error(text: string): MapError {
+  #error(text: string): DurabilityError {
     const { directory } = this.#control;
     const reason = this.#failure instanceof Error ? ` (${this.#failure.message})` : "";
-    return new MapError("ERR_DURABILITY", `'${directory}': ${text}${reason}`, { path: directory, cause: this.#failure });
+    return new DurabilityError(`'${directory}': ${text}${reason}`, directory, this.#failure);
   }
 
   /** Gets the control file, and the group's, to storage: what was removed, and what is leased. */

@@ -429,13 +429,16 @@ export class Groups {
     const { base, end } = this.#segments.state(id);
     const position = base + RECORDS_OFFSET;
     const limit = (id === tail[PRODUCER.segment] ? (tail[PRODUCER.offset] as number) : end) - RECORDS_OFFSET;
-    // A segment is begun for a record, so there is one.
-    const read = this.#reader.fetchAt(id, RECORDS_OFFSET, position, limit);
-    if (read < 0) throw this.#reader.corrupt(`the first record of segment ${id} is damaged`);
+    let sequence = tail[PRODUCER.sequence] as number;
+    // The tail may be in a segment that has no record yet.
+    if (id !== tail[PRODUCER.segment] || limit > 0) {
+      if (this.#reader.fetchAt(id, RECORDS_OFFSET, position, limit) < 0) throw this.#reader.corrupt(`the first record of segment ${id} is damaged`);
+      sequence = this.#reader.inbox.sequence;
+    }
     cell[CONSUMER.position] = position;
     cell[CONSUMER.segment] = id;
     cell[CONSUMER.offset] = RECORDS_OFFSET;
-    cell[CONSUMER.sequence] = this.#reader.inbox.sequence;
+    cell[CONSUMER.sequence] = sequence;
     cell[CONSUMER.bytes] = bytes;
     cell[CONSUMER.head] = id;
     this.#reader.inbox.shrink();

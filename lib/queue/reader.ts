@@ -106,7 +106,8 @@ export class Reader {
       cell[CONSUMER.offset] = RECORDS_OFFSET;
       cell[CONSUMER.position] = following + RECORDS_OFFSET;
     }
-    return true;
+    // The tail's segment may have no record yet, after a compaction.
+    return (cell[CONSUMER.position] as number) < (tail[PRODUCER.position] as number);
   }
 
   /** Reads the record at `cell`, which {@linkcode Reader.atRecord} has said is there; returns its bytes, or a failure. */
@@ -179,6 +180,23 @@ export class Reader {
     if (end > LEASE_COUNT) throw this.corrupt(`the lease table is said to end at ${end}`);
     const entries = this.#leases.load(end, cell[CONSUMER.sequence] as number);
     return from === 0 ? entries : entries.filter(({ position }) => position >= from);
+  }
+
+  /**
+   * The same without the lock: as many as `cell` says, or `ERR_CORRUPT`, so that no leased record is left out without a word. Others only if
+   * the cell has changed since, or somebody is in the middle of a change, or died there.
+   */
+  entriesWithoutLock(cell: Float64Array): LeaseEntry[] {
+    const control = this.#control;
+    for (let round = 1; ; round++) {
+      const entries = this.entries(cell);
+      if (entries.length === cell[CONSUMER.leased]) return entries;
+      // The lock first: who releases it after this has published before.
+      const owner = this.#hf.hf_load64(control.consumer.lock, 0);
+      control.read(control.cursor);
+      if (owner !== 0 || control.cursor.values.some((value, i) => value !== cell[i])) return entries;
+      if (round === 3) throw this.corrupt(`${cell[CONSUMER.leased]} records are leased, but the lease table has ${entries.length}`);
+    }
   }
 
   /** The value of the record in the inbox. */

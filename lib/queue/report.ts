@@ -11,6 +11,7 @@ export type QueueDamageCode =
   /** The version word or the current cell of a side does not hold. */
   | "producer-cell"
   | "consumer-cell"
+  | "durable-cell"
   /** Both cells hold, but can't both be of the same moment. */
   | "cells"
   /** A lock word, a slot, the next segment id or a spare that the queue would refuse. */
@@ -75,7 +76,10 @@ export interface QueueReportData {
   readonly lastSequence: number | undefined;
   readonly segments: readonly QueueSegment[];
   readonly damage: readonly QueueDamage[];
-  /** Records that should be there and are not whole, and how many they are. */
+  /**
+   * Records that should be there and are not whole, and how many they are: all that are lost, unless the damage is in the control file's cells
+   * or lease table, without which not all can be counted.
+   */
   readonly gaps: readonly QueueGap[];
   readonly lost: number;
   /** Whole records that lie behind a gap. */

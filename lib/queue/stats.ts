@@ -64,7 +64,7 @@ export function queueStats(control: Control, reader: Reader): QueueStats {
   // Copies: later calls look again.
   const at = cursor.slice();
   const end = tail.slice();
-  const entries = reader.entries(at);
+  const entries = reader.entriesWithoutLock(at);
   const next = end[PRODUCER.sequence] as number;
   const leased = at[CONSUMER.leased] as number;
   const length = next - (at[CONSUMER.sequence] as number) + leased;

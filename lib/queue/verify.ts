@@ -24,13 +24,14 @@ const KIND_SEGMENT = 3;
 const PRODUCER_LOCK = 1024;
 const PRODUCER_CELLS = 1152;
 const PRODUCER_WORDS = 5;
+const DURABLE_CELLS = 1664;
+const DURABLE_WORDS = 5;
 const CONSUMER_LOCK = 2048;
 const CONSUMER_CELLS = 2176;
 const CONSUMER_WORDS = 9;
 const NEXT_SEGMENT = 3072;
 const SPARES = 3200;
 const MOST_SPARES = 16;
-const BOOT = 3584;
 const SLOTS = 4096;
 const SLOT_BYTES = 64;
 const SLOT_COUNT = 1024;
@@ -222,6 +223,7 @@ interface ControlState {
   readonly view: DataView;
   readonly producer: ReadCell;
   readonly consumer: ReadCell;
+  readonly durable: ReadCell;
   /** Nobody was in the middle of a change of the consumer side while it was read. */
   readonly settled: boolean;
 }
@@ -248,10 +250,10 @@ class ControlFile {
     let last = "";
     for (let round = 0; ; round++) {
       const state = this.#readOnce(salt);
-      const { producer, consumer, view } = state;
-      const holds = producer.current !== undefined && consumer.current !== undefined;
+      const { producer, consumer, durable, view } = state;
+      const holds = producer.current !== undefined && consumer.current !== undefined && durable.current !== undefined;
       if (holds && (state.settled || round >= 20)) return state;
-      const now = `${hex(new Uint8Array(view.buffer, PRODUCER_CELLS, 384))}${hex(new Uint8Array(view.buffer, CONSUMER_CELLS, 384))}`;
+      const now = [PRODUCER_CELLS, CONSUMER_CELLS, DURABLE_CELLS].map((offset) => hex(new Uint8Array(view.buffer, offset, 384))).join();
       if (now === last && round >= 3) return state;
       last = now;
       if (round >= 1000) return state;
@@ -275,6 +277,7 @@ class ControlFile {
       view,
       producer: readCell(view, PRODUCER_CELLS, PRODUCER_WORDS, salt),
       consumer: readCell(view, CONSUMER_CELLS, CONSUMER_WORDS, salt),
+      durable: readCell(view, DURABLE_CELLS, DURABLE_WORDS, salt),
       settled,
     };
   }
@@ -341,6 +344,11 @@ export class SegmentFile {
   /** The id in a whole header, or that of the name. */
   get id(): number {
     return this.header.error === undefined ? Number(this.header.fields[0]) : this.nameId;
+  }
+
+  /** Whether its words are such as readers take. */
+  get wordsPossible(): boolean {
+    return this.base >= 0 && this.next >= 0 && this.end >= 0 && this.end <= this.size;
   }
 
   /** Bytes that the segment takes in the queue's positions. */
@@ -463,15 +471,11 @@ export interface ScanOptions {
    * for and count.
    */
   readonly powerLoss?: boolean;
-  /** Sets the quarantine of the report, and more notes. */
-  readonly quarantine?: string;
 }
 
-/** The boot id field of a control file: undefined unless its checksum holds. */
-export function readBoot(bytes: Uint8Array, salt: number): string | undefined {
-  const view = new DataView(bytes.buffer, bytes.byteOffset);
-  const id = bytes.subarray(BOOT, BOOT + 16);
-  return view.getUint32(BOOT + 16, true) === crc32c(id, salt) && id.some((byte) => byte !== 0) ? hex(id) : undefined;
+/** The salt of the queue at `path`: the CRC-32C of its id. Throws as {@linkcode scan} does. */
+export function saltOf(path: string): number {
+  return new Examination(path, {}).salt();
 }
 
 /** Examines the queue at `path`. Throws only if there is nothing of a queue to examine. */
@@ -507,18 +511,28 @@ class Examination {
   readonly #given: string;
   readonly #directory: string;
   readonly #powerLoss: boolean;
-  readonly #options: ScanOptions;
   readonly #damage: QueueDamage[] = [];
   #unlisted = 0;
   readonly #notes: string[] = [];
   #salt = 0;
+  #foreignControl = false;
   #id: Uint8Array = new Uint8Array(16);
 
   constructor(path: string, options: ScanOptions) {
     this.#given = path;
     this.#directory = resolve(path);
     this.#powerLoss = options.powerLoss ?? false;
-    this.#options = options;
+  }
+
+  salt(): number {
+    this.#list();
+    const control = new ControlFile(join(this.#directory, "control"));
+    try {
+      this.#identify(control);
+      return this.#salt;
+    } finally {
+      control.close();
+    }
   }
 
   run(): Scan {
@@ -581,24 +595,30 @@ class Examination {
     const header = control.header();
     if (header.whole && header.version > FORMAT_VERSION) throw header.error;
     const path = this.#directory;
-    let id = header.error === undefined ? header.id : undefined;
-    if (id === undefined) {
-      const names = this.#list();
-      const files = this.#segmentFiles(names);
-      // The segments carry the id too. Should there be those of two queues, it is the one with more.
-      const counts = new Map<string, { id: Uint8Array; count: number }>();
-      for (const file of [...files.values()].sort((a, b) => a.nameId - b.nameId)) {
-        if (file.header.error !== undefined) continue;
-        const entry = counts.get(hex(file.header.id)) ?? { id: file.header.id, count: 0 };
-        entry.count++;
-        counts.set(hex(file.header.id), entry);
-      }
-      id = [...counts.values()].sort((a, b) => b.count - a.count)[0]?.id;
-      if (id === undefined && control.fd < 0) {
-        throw new MapError("ERR_NOT_HOLDFAST", `'${path}' is ${names.length === 0 ? "an empty directory" : "a directory of something else"}, not a queue: it has no control file`, { path });
-      }
-      if (id === undefined) throw header.error;
-      this.#report("control", "control", control.fd < 0 ? "the control file is missing; the queue's id is that of its segments" : `${header.error?.message}; the queue's id is that of its segments`);
+    const names = this.#list();
+    // The segments carry the id too. Should there be those of two queues, it is the one with more; the first one's if they are as many.
+    const counts = new Map<string, { id: Uint8Array; count: number }>();
+    const files = [...this.#segmentFiles(names).values()].sort((a, b) => a.nameId - b.nameId);
+    for (const file of files) {
+      if (file.header.error !== undefined) continue;
+      const entry = counts.get(hex(file.header.id)) ?? { id: file.header.id, count: 0 };
+      entry.count++;
+      counts.set(hex(file.header.id), entry);
+    }
+    const [best] = [...counts.values()].sort((a, b) => b.count - a.count);
+    const most = best?.id;
+    let id = header.error === undefined ? header.id : most;
+    if (id === undefined && control.fd < 0) {
+      throw new MapError("ERR_NOT_HOLDFAST", `'${path}' is ${names.length === 0 ? "an empty directory" : "a directory of something else"}, not a queue: it has no control file`, { path });
+    }
+    if (id === undefined) throw header.error;
+    // Against a whole control file it takes two, most of them, and none that is the control file's own.
+    if (header.error === undefined && best !== undefined && best.count > 1 && 2 * best.count > files.length && !counts.has(hex(id))) {
+      this.#report("control", "control", `it is the control file of another queue, ${hex(id)}; the queue's id is that of its segments`);
+      this.#foreignControl = true;
+      id = best.id;
+    } else if (header.error !== undefined) {
+      this.#report("control", "control", control.fd < 0 ? "the control file is missing; the queue's id is that of its segments" : `${header.error.message}; the queue's id is that of its segments`);
     }
     this.#id = id;
     this.#salt = crc32c(id);
@@ -608,21 +628,25 @@ class Examination {
     const { header } = state;
     const numbers = header.fields.map(Number);
     const [segmentBytes = 0, maxBytes = 0, slots, leases, spares = 0] = numbers;
-    const sound = header.error === undefined && slots === SLOT_COUNT && leases === LEASE_COUNT && segmentBytes > FIRST_RECORD &&
+    const sound = header.error === undefined && !this.#foreignControl && slots === SLOT_COUNT && leases === LEASE_COUNT && segmentBytes > FIRST_RECORD &&
       spares >= 1 && spares <= MOST_SPARES && Number.isSafeInteger(segmentBytes) && Number.isSafeInteger(maxBytes);
     if (sound) return { shape: { segmentBytes, maxBytes, spares }, known: true };
-    if (header.error === undefined) this.#report("control", "control", "the header has a shape that no version of holdfast wrote");
+    if (header.error === undefined && !this.#foreignControl) this.#report("control", "control", "the header has a shape that no version of holdfast wrote");
     // The most frequent length is that of the shape; larger ones hold a single large record.
     const lengths = files.map((file) => file.length).filter((length) => length >= 4096).sort((a, b) => a - b);
     return { shape: { segmentBytes: lengths[0] ?? 1 << 20, maxBytes: 0, spares: 1 }, known: false };
   }
 
   #checkControl(state: ControlState, files: ReadonlyMap<string, SegmentFile>): void {
-    const { view, size, producer, consumer } = state;
-    if (size < 0) return;
+    const { view, size, producer, consumer, durable } = state;
+    if (size < 0 || this.#foreignControl) return;
     if (size !== CONTROL_BYTES) this.#report("control", "control", `it has ${size} bytes instead of ${CONTROL_BYTES}`);
     if (producer.current === undefined) this.#report("producer-cell", "control", producer.reason, { offset: PRODUCER_CELLS });
     if (consumer.current === undefined) this.#report("consumer-cell", "control", consumer.reason, { offset: CONSUMER_CELLS });
+    if (durable.current === undefined) this.#report("durable-cell", "control", durable.reason, { offset: DURABLE_CELLS });
+    else if ((durable.current[3] as number) > producer.sequence && (durable.current[3] as number) > this.#again().producer.sequence) {
+      this.#report("cells", "control", `records up to ${durable.current[3]} are said to be on storage, but the tail is at ${producer.sequence}`, { offset: DURABLE_CELLS });
+    }
     if (producer.current !== undefined && !producer.bothWhole) this.#notes.push("the producer cell that is not in use is not whole: its writer died, or these bytes were damaged; it will be overwritten");
     if (consumer.current !== undefined && !consumer.bothWhole) this.#notes.push("the consumer cell that is not in use is not whole: its writer died, or these bytes were damaged; it will be overwritten");
     for (const [side, offset] of [["producer", PRODUCER_LOCK], ["consumer", CONSUMER_LOCK]] as const) {
@@ -663,8 +687,10 @@ class Examination {
         if (raw[0] !== 0n) trouble = true;
         continue;
       }
-      const [sequence, , , sealed, position, segment, at, bytes] = raw.map(Number) as [number, number, number, number, number, number, number, number];
+      const [sequence, owner, , sealed, position, segment, at, bytes] = raw.map(Number) as [number, number, number, number, number, number, number, number];
       if (sequence === 0) continue;
+      // Behind the end they do not count: a clear() that died has left them.
+      if (cursor !== undefined && state.consumer.current !== undefined && index >= cursor.leaseEnd) continue;
       if (cursor !== undefined && sequence === cursor.sequence && state.consumer.current !== undefined) {
         halfDone = true; // was being written when its writer died
         continue;
@@ -676,7 +702,7 @@ class Examination {
         halfDone = true;
         continue;
       }
-      if (!holds || seen.has(sequence) || (cursor !== undefined && (sequence > cursor.sequence || index >= cursor.leaseEnd))) {
+      if (!holds || seen.has(sequence) || (cursor !== undefined && sequence > cursor.sequence)) {
         const what = !holds ? "is damaged: its seal does not hold" : seen.has(sequence) ? "stands for a record that another one stands for" : "does not fit the consumer cell";
         if (state.settled || !holds) {
           if (state.settled || cursor === undefined || sequence <= cursor.sequence) {
@@ -686,6 +712,11 @@ class Examination {
         } else halfDone = true;
         if (!holds || seen.has(sequence)) continue;
         if (cursor !== undefined && sequence > cursor.sequence) continue;
+      }
+      // Another process may be at it: what counts is what stays.
+      const slot = SLOTS + SLOT_BYTES * (owner % SLOT_COUNT);
+      if (Math.floor(owner / SLOT_COUNT) > Number(view.getBigUint64(slot, true)) && this.#stays(offset, raw) && Math.floor(owner / SLOT_COUNT) > Number(this.#again().view.getBigUint64(slot, true))) {
+        this.#report("lease", "control", `lease entry ${index} has an owner that never was, ${owner}`, { offset });
       }
       seen.add(sequence);
       entries.push({ index, sequence, attempts: sealed % ATTEMPTS, position, segment, offset: at, bytes });
@@ -830,7 +861,7 @@ class Examination {
       behindTail,
       foreign,
       notes: this.#notes,
-      quarantine: this.#options.quarantine,
+      quarantine: undefined,
     });
     const nextSequence = Math.max(
       tail?.sequence ?? 1,
@@ -905,8 +936,9 @@ class Examination {
       tiles.push(tile);
       position = tile.base + tile.file.length;
     }
+    // At least up to the tail's segment.
+    if (sure && (tailBase as number) >= position) fill((tailBase as number) + FIRST_RECORD);
     if (beyond) fill(Infinity);
-    else fill((tailBase as number) + 1 > position ? (tailBase as number) + 1 : position);
     tiles.sort((a, b) => a.base - b.base);
     for (const [i, tile] of tiles.entries()) this.#checkTile(tile, tiles[i + 1], sure && !beyond ? tailBase : undefined);
     if (tiles.length === 0 && tail === undefined && cursor === undefined) this.#notes.push("no segment says where it lies");
@@ -939,8 +971,9 @@ class Examination {
     if (file.header.error !== undefined) this.#report("segment", file.name, file.header.error.message, { ...place, offset: 0 });
     else if (file.id !== file.nameId) this.#report("segment", file.name, `it is segment ${file.id}`, { ...place, offset: 0 });
     else if (file.size > file.length) this.#report("segment", file.name, `it has ${file.size} bytes instead of ${file.length}`, { ...place, offset: file.length });
+    if (!file.wordsPossible) this.#report("segment-words", file.name, `its base ${file.base}, end ${file.end} and next ${file.next} are impossible`, { ...place, offset: 128 });
     if (tailBase === undefined || base >= tailBase) return;
-    if (file.end < FIRST_RECORD || file.end > file.length) this.#report("segment-words", file.name, `its end is ${file.end}, which is impossible`, { ...place, offset: 136 });
+    if (file.end < FIRST_RECORD) this.#report("segment-words", file.name, `its end is ${file.end}, which is impossible`, { ...place, offset: 136 });
     if (following !== undefined && following.base === base + file.length && file.next !== following.file.id) {
       this.#report("segment-words", file.name, `it goes on in segment ${file.next}, but what follows is segment ${following.file.id}`, { ...place, offset: 144 });
     }
@@ -1060,11 +1093,11 @@ class Examination {
       for (let steps = 0; id !== cursor.segment && steps <= byId.size; steps++) {
         const file = byId.get(id);
         const following = file === undefined ? undefined : byId.get(file.next);
-        const sound = file !== undefined && file.header.error === undefined && file.size === file.length;
+        const sound = file !== undefined && file.header.error === undefined && file.size === file.length && file.wordsPossible;
         if (file === undefined || !sound || following === undefined || following.base !== file.base + file.length) {
           if (this.#headMoved(cursor)) break;
           if (file === undefined) this.#report("segment-missing", `segment-${id}`, "it has leased records, or leads to one that has", { segment: id });
-          else this.#report(sound ? "segment-words" : "segment", file.name, `it does not lead to the segment of the cursor: ${sound ? `its base is ${file.base}, its next ${file.next}` : (file.header.error?.message ?? "wrong length")}`, { segment: file.nameId });
+          else this.#report(sound ? "segment-words" : "segment", file.name, `it does not lead to the segment of the cursor: ${sound ? `its base is ${file.base}, its end ${file.end}, its next ${file.next}` : (file.header.error?.message ?? `its length or its words (base ${file.base}, end ${file.end}, next ${file.next}) are wrong`)}`, { segment: file.nameId });
           break;
         }
         live.add(file);
@@ -1078,7 +1111,7 @@ class Examination {
         const id = state.view.getBigUint64(offset, true);
         if (id === 0n) continue;
         const file = byId.get(Number(id));
-        const good = id <= MAX_WORD && file !== undefined && file.header.error === undefined && file.size === file.length && file.nameId === file.id && !live.has(file);
+        const good = id <= MAX_WORD && file !== undefined && file.header.error === undefined && file.size === file.length && file.nameId === file.id && file.wordsPossible && !live.has(file);
         if (good && file.base === 0) spares.add(Number(id));
         else if (!this.#spareMoved(offset, id)) {
           this.#report("control-word", "control", `spare ${i} is segment ${id}, which is ${file === undefined ? "missing" : good ? "not free" : "damaged, or in use"}`, { offset });
@@ -1110,7 +1143,7 @@ class Examination {
   #spareMoved(offset: number, id: bigint): boolean {
     if (this.#again().view.getBigUint64(offset, true) !== id) return true;
     const file = new SegmentFile(this.#directory, `segment-${id}`, Number(id));
-    return id <= MAX_WORD && file.header.error === undefined && file.size === file.length && file.id === file.nameId && file.base === 0;
+    return id <= MAX_WORD && file.header.error === undefined && file.size === file.length && file.id === file.nameId && file.wordsPossible && file.base === 0;
   }
 
   /** Whether an entry is the same in two more looks: nobody is at work on it. */

@@ -12,6 +12,7 @@ import { workloads } from "../../bench/workloads.ts";
 
 const root = path.resolve(import.meta.dirname, "../..");
 const bench = path.join(root, "bench", "run.ts");
+const pipelines = path.join(root, "bench", "pipelines.ts");
 
 /** A test that runs in Node alone: bench/run.ts starts the other runtimes itself. */
 function nodeTest(name: string, body: () => Promise<void>): void {
@@ -31,8 +32,8 @@ after(() => {
   if (folder !== undefined) rmSync(folder, { recursive: true, force: true });
 });
 
-async function runBench(...args: string[]): Promise<{ code: number; stdout: string; stderr: string }> {
-  const command = ["--disable-warning=ExperimentalWarning", bench, ...args];
+async function runScript(script: string, ...args: string[]): Promise<{ code: number; stdout: string; stderr: string }> {
+  const command = ["--disable-warning=ExperimentalWarning", script, ...args];
   try {
     return { code: 0, ...(await promisify(execFile)(process.execPath, command, { cwd: root, timeout: 240_000 })) };
   } catch (error) {
@@ -45,7 +46,7 @@ nodeTest("bench: every subject does every workload, and nothing is left behind",
   const dir = path.join(temporaryFolder(), "files");
   mkdirSync(dir);
   const json = path.join(temporaryFolder(), "bench.json");
-  const { code, stdout, stderr } = await runBench("--smoke", "--dir", dir, "--json", json);
+  const { code, stdout, stderr } = await runScript(bench, "--smoke", "--dir", dir, "--json", json);
   assert.equal(code, 0, stderr);
 
   const report = JSON.parse(readFileSync(json, "utf8")) as Report;
@@ -66,7 +67,7 @@ nodeTest("bench: every subject does every workload, and nothing is left behind",
 nodeTest("bench: what makes no sense is refused before anything runs", async () => {
   const json = path.join(temporaryFolder(), "none.json");
   for (const wrong of [["--rounds", "0"], ["--rounds", "1.5"], ["--only", "nothing"], ["--unknown"], ["file"]]) {
-    const { code, stderr } = await runBench("--smoke", "--json", json, ...wrong);
+    const { code, stderr } = await runScript(bench, "--smoke", "--json", json, ...wrong);
     assert.equal(code, 2, wrong.join(" "));
     assert.match(stderr, /^bench: .*\nTry/s);
   }
@@ -74,7 +75,14 @@ nodeTest("bench: what makes no sense is refused before anything runs", async () 
 });
 
 nodeTest("bench: --help explains every option", async () => {
-  const { code, stdout } = await runBench("--help");
+  const { code, stdout } = await runScript(bench, "--help");
   assert.equal(code, 0);
   for (const option of ["--rounds", "--only", "--json", "--dir", "--smoke", "--help"]) assert.ok(stdout.includes(option), option);
+});
+
+nodeTest("bench: the queue between processes, every pipeline in every runtime", async () => {
+  const { code, stdout, stderr } = await runScript(pipelines, "--smoke");
+  assert.equal(code, 0, stderr);
+  for (const runtime of ["node", "bun", "deno"]) assert.equal(stdout.match(new RegExp(`│ ${runtime} `, "g"))?.length, 5, stdout);
+  assert.equal((await runScript(pipelines, "--only", "nothing")).code, 2);
 });

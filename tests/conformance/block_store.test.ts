@@ -12,6 +12,7 @@ import { skipFor } from "../support/skip.ts";
 import { temporaryFiles } from "../support/temporary.ts";
 import { mountRefusal, withTmpfs } from "../support/tmpfs.ts";
 import { untouched } from "../support/untouched.ts";
+import { endWorkers } from "../support/workers.ts";
 
 const files = temporaryFiles();
 
@@ -483,7 +484,7 @@ test("Workers store, read and free at once", async () => {
     assert.equal(store.count, kept.length);
     assert.equal(store.verify().ok, true);
   } finally {
-    await Promise.all(workers.map((worker) => worker.terminate()));
+    await endWorkers(workers);
   }
 });
 
@@ -510,7 +511,7 @@ test("blocks that are stored and freed all the time are read whole or not at all
     assert.ok(seen > 0, "blocks were seen");
     assert.deepEqual(store.verify(), { ok: true, blocks: 2, stored: 0, free: 2, damaged: [] });
   } finally {
-    await Promise.all(workers.map((worker) => worker.terminate()));
+    await endWorkers(workers);
   }
 });
 
@@ -529,7 +530,7 @@ test("of several that free a block at once one gets true", async () => {
     assert.equal((await won).reduce((sum, count) => sum + count, 0), total);
     assert.equal(store.count, 1);
   } finally {
-    await Promise.all(workers.map((worker) => worker.terminate()));
+    await endWorkers(workers);
   }
 });
 

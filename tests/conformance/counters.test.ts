@@ -3,14 +3,21 @@ import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import * as fs from "node:fs";
 import { test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
 import { pathToFileURL } from "node:url";
 import { Counters } from "../../mod.ts";
 import { assertThrows, mapError, rangeError, typeError } from "../support/errors.ts";
 import { commandLine, currentRuntime } from "../support/runtimes.ts";
+import { skipFor } from "../support/skip.ts";
 import { temporaryFiles } from "../support/temporary.ts";
+import { mountRefusal, withTmpfs } from "../support/tmpfs.ts";
 import { untouched } from "../support/untouched.ts";
 
 const files = temporaryFiles();
+const bun = (globalThis as { Bun?: { gc(force: boolean): void } }).Bun;
+const gc = bun === undefined ? (globalThis as { gc?: () => void }).gc : (): void => bun.gc(true);
+// Where no collection can be asked for, garbage brings one about.
+const collect = gc ?? ((): void => void Array.from({ length: 200 }, () => new Uint8Array(1 << 20)));
 const operations = ["add", "sub", "set", "exchange", "and", "or", "xor"] as const;
 
 test("a new file has the counters asked for, all zero", () => {
@@ -64,6 +71,34 @@ test("each operation returns the old value, in the form that it was given", () =
   assert.equal(counters.get("n"), 40);
   assert.equal(counters.getBigInt("n"), 40n);
   assert.equal(counters.get(1), 0, "the neighbour is as it was");
+});
+
+test("each counter wraps at both ends of 64 bits, in every form that can", () => {
+  using counters = Counters.open(files.next(), { count: 5000 });
+  const [least, most] = [-(2n ** 63n), 2n ** 63n - 1n];
+  for (const counter of [0, 4999]) { // the short way, and the long one
+    counters.set(counter, most);
+    assert.equal(counters.add(counter, 1n), most);
+    assert.equal(counters.sub(counter, 1n), least);
+    assert.equal(counters.add(counter, most), most);
+    assert.equal(counters.getBigInt(counter), -2n);
+    assert.equal(counters.get(counter), -2);
+    assert.equal(counters.sub(counter, most), -2n);
+    assert.equal(counters.getBigInt(counter), most, "-2 - (2^63 - 1) is -2^63 - 1");
+    // A number form never wraps: it would have to start at, or give back, a value that it can't hold.
+    for (const edge of [most, least]) {
+      counters.set(counter, edge);
+      for (const change of [() => counters.add(counter), () => counters.add(counter, -1), () => counters.sub(counter), () => counters.sub(counter, -1)]) {
+        assertThrows(change, rangeError(), `${change} at ${edge}`);
+        assert.equal(counters.getBigInt(counter), edge);
+      }
+    }
+    // The old value fits, the new one does not: the next call says so.
+    counters.set(counter, BigInt(Number.MAX_SAFE_INTEGER));
+    assert.equal(counters.add(counter), Number.MAX_SAFE_INTEGER);
+    assertThrows(() => counters.get(counter), rangeError(/9007199254740992/));
+    assert.equal(counters.getBigInt(counter), 2n ** 53n);
+  }
 });
 
 test("values beyond 2^53 are bigints or an error, and wrap at 64 bits", () => {
@@ -252,6 +287,64 @@ test("close is idempotent, and using closes", () => {
   assert.equal(counters.closed, true);
 });
 
+test("after close every use is ERR_CLOSED, when it is called and not later", () => {
+  const path = files.next();
+  const counters = Counters.open(path, { names: ["a"], count: 2 });
+  const entries = counters.entries();
+  counters.close();
+  const uses: (() => unknown)[] = [
+    ...operations.flatMap((name) => [() => counters[name](0, 1), () => counters[name]("a", 1n)]),
+    () => counters.add(1), () => counters.sub("a"), () => counters.compareExchange(0, 0, 1), () => counters.get(0), () => counters.get("a"),
+    () => counters.get("b"), () => counters.get(2), () => counters.getBigInt(0), () => counters.count, () => counters.names, () => counters.entries(),
+    () => entries.next(), () => counters.snapshot(), () => counters.declare(), () => counters.declare("a"), () => counters.declare("b"),
+  ];
+  for (const use of uses) assertThrows(use, { ...mapError("ERR_CLOSED"), path }, String(use));
+});
+
+test("a handle that is dropped is closed when it is collected, the last one too", async () => {
+  const path = files.next("dropped");
+  (() => Counters.open(path, { count: 1 }))();
+  const isOpen = (): boolean => fs.readdirSync("/proc/self/fd").some((fd) => {
+    try {
+      return fs.readlinkSync(`/proc/self/fd/${fd}`) === path;
+    } catch {
+      return false; // closed meanwhile
+    }
+  });
+  assert.equal(isOpen(), true);
+  for (let i = 0; i < 200 && isOpen(); i++) {
+    collect();
+    await sleep(5);
+  }
+  assert.equal(isOpen(), false);
+  assert.ok(!fs.readFileSync("/proc/self/maps", "utf8").includes(path));
+});
+
+const full = "more counters than there is room for: ENOSPC, and nothing has changed";
+test(full, skipFor(full, mountRefusal(files)), () => {
+  withTmpfs(files, "size=64k", (folder) => {
+    const path = `${folder}/counters`;
+    Counters.open(path, { names: ["a"] }).close();
+    // Up to 1 TiB of them, which are never listed in memory.
+    for (const count of [200, 2 ** 31]) {
+      untouched(path, () => assertThrows(() => Counters.open(path, { count }), { ...mapError("ENOSPC"), path }));
+      assertThrows(() => Counters.open(`${folder}/new`, { count }), mapError("ENOSPC"));
+    }
+    using counters = Counters.open(path);
+    untouched(path, () => assertThrows(() => counters.declare(...Array.from({ length: 200 }, (_, i) => `n${i}`)), { ...mapError("ENOSPC"), path }));
+    assert.equal(counters.declare("b")[0], 1);
+  });
+});
+
+test("a file that is cut short while it is open is not made longer again", () => {
+  const path = files.next();
+  using counters = Counters.open(path, { count: 100 });
+  for (const length of [8192, 1100]) {
+    fs.truncateSync(path, length);
+    untouched(path, () => assertThrows(() => counters.declare("new"), { ...mapError("ERR_FAULT", /cut short/), path }, String(length)));
+  }
+});
+
 test("a name that begins with a byte order mark keeps it", () => {
   const path = files.next();
   Counters.open(path, { names: ["\ufeffa", "a"] }).close();
@@ -272,6 +365,54 @@ test("autoUnlink removes the file with the handle, and no other of its name", ()
   second.close();
   assert.equal(fs.readFileSync(path, "utf8"), "another");
   assertThrows(() => Counters.open(files.next(), { count: 1, autoUnlink: 1 as unknown as boolean }), typeError(/"autoUnlink"/));
+});
+
+test("autoUnlink leaves alone what could not be opened", () => {
+  const path = files.next();
+  Counters.open(path, { names: ["a"] }).close();
+  const script = files.file(
+    `import { Counters } from ${JSON.stringify(new URL("../../mod.ts", import.meta.url).href)};
+     for (const options of [{ names: ["b"] }, { names: ["a", "c"], count: 1 }, { names: ["a", "c"], mode: "r" }]) {
+       try {
+         Counters.open(${JSON.stringify(path)}, { ...options, autoUnlink: true });
+         console.log("opened");
+       } catch {}
+     }`,
+    "script.ts",
+  );
+  untouched(path, () => {
+    const ended = spawnSync(...commandLine(currentRuntime, script), { encoding: "utf8" });
+    assert.deepEqual([ended.status, ended.stdout], [0, ""], ended.stderr);
+  });
+});
+
+test("autoUnlink removes the file that was opened, wherever the program goes", () => {
+  const [first, second] = [files.next("first"), files.next("second")];
+  for (const folder of [first, second]) fs.mkdirSync(folder);
+  const script = files.file(
+    `import { Counters } from ${JSON.stringify(new URL("../../mod.ts", import.meta.url).href)};
+     process.chdir(${JSON.stringify(first)});
+     const closed = Counters.open("closed", { count: 1, autoUnlink: true });
+     globalThis.kept = Counters.open("kept", { count: 1, autoUnlink: true });
+     process.chdir(${JSON.stringify(second)});
+     closed.close();`,
+    "script.ts",
+  );
+  const ended = spawnSync(...commandLine(currentRuntime, script), { encoding: "utf8" });
+  assert.equal(ended.status, 0, ended.stderr);
+  assert.deepEqual(fs.readdirSync(first), []);
+});
+
+test("autoUnlink: a removal that the system refuses is the error of close(), and the handle is closed", () => {
+  const folder = files.next("folder");
+  fs.mkdirSync(folder);
+  const path = `${folder}/counters`;
+  const counters = Counters.open(path, { count: 1, autoUnlink: true });
+  fs.renameSync(folder, `${folder}-away`);
+  fs.symlinkSync(folder, folder); // a loop
+  assertThrows(() => counters.close(), { ...mapError("ELOOP"), path });
+  assert.equal(counters.closed, true);
+  counters.close();
 });
 
 test("autoUnlink removes the file at exit", () => {

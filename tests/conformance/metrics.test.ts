@@ -8,6 +8,7 @@ import { Counter, Gauge, Histogram, LabelledMetric, Metrics } from "../../mod.ts
 import { assertThrows, mapError, rangeError, typeError } from "../support/errors.ts";
 import { temporaryFiles } from "../support/temporary.ts";
 import { untouched } from "../support/untouched.ts";
+import { endWorkers } from "../support/workers.ts";
 
 const files = temporaryFiles();
 const help = "Help.";
@@ -180,7 +181,7 @@ test("labels that are wrong", () => {
 
 test("names and labels that Prometheus does not allow", () => {
   using metrics = Metrics.open(files.next());
-  for (const bad of ["", "1a", "a-b", "a b", "a.b", "ä", "a\n", "_total", "x".repeat(256)]) {
+  for (const bad of ["", "1a", "a-b", "a b", "a.b", "ä", "a\n", "_total", "a_total_total", "_total_total", "x".repeat(256)]) {
     assertThrows(() => metrics.counter(bad, { help }), rangeError(/"name"/), bad);
   }
   for (const bad of [1, null, undefined, {}]) assertThrows(() => metrics.gauge(bad as unknown as string, { help }), typeError(/"name"/));
@@ -188,6 +189,9 @@ test("names and labels that Prometheus does not allow", () => {
     assertThrows(() => metrics.gauge("g", { help, labels: [bad] }), rangeError(/"labels\[0\]"/), bad);
   }
   assertThrows(() => metrics.gauge("g", { help, labels: ["a", "a"] }), rangeError(/labels\[1\].*not in the list yet/));
+  for (const gaps of [new Array(2), [, "a"], ["a", , "b"]]) {
+    assertThrows(() => metrics.gauge("g", { help, labels: gaps as string[] }), typeError(/"labels\[\d\]"/), "a gap");
+  }
   assertThrows(() => metrics.gauge("g", { help, labels: "a" as unknown as string[] }), typeError(/"labels"/));
   assertThrows(() => metrics.gauge("g", { help, labels: [1] as unknown as string[] }), typeError(/"labels\[0\]"/));
   assertThrows(() => metrics.gauge("g", { help, labels: Array.from({ length: 33 }, (_, i) => `l${i}`) }), rangeError(/33 labels/));
@@ -212,7 +216,7 @@ test("buckets that are none", () => {
   for (const bad of [[], [Infinity], [1, 1], [2, 1], [NaN], [-Infinity, 1], [1, Infinity, 2], [0, -0], Array.from({ length: 1001 }, (_, i) => i)]) {
     assertThrows(declare(bad), rangeError(), String(bad).slice(0, 20));
   }
-  for (const bad of ["1", 1, [1, "2"], [null]]) assertThrows(declare(bad), typeError(), String(bad));
+  for (const bad of ["1", 1, [1, "2"], [null], new Array(2), [1, , 3], [1, , 3, Infinity]]) assertThrows(declare(bad), typeError(), String(bad));
   assert.equal(metrics.expose(), "");
   const with1 = metrics.histogram("h", { help, buckets: [-0, 1, Infinity] });
   assert.equal(metrics.histogram("h", { help, buckets: [0, 1] }), with1);
@@ -416,6 +420,18 @@ test("a file that is cut short is ERR_FAULT, and no dead process", () => {
   untouched(path, () => assertThrows(() => Metrics.open(path), mapError("ERR_CORRUPT", /4096 bytes/)));
 });
 
+test("a file that is cut short while it is open is not made longer again", () => {
+  const path = files.next();
+  using metrics = Metrics.open(path);
+  const counter = metrics.counter("c", { help, labels: ["x"] });
+  for (let i = 0; i < 100; i++) counter.labels(i).inc();
+  for (const length of [8192, 1100]) {
+    fs.truncateSync(path, length);
+    untouched(path, () => assertThrows(() => counter.labels("new"), { ...mapError("ERR_FAULT", /cut short/), path }, String(length)));
+    untouched(path, () => assertThrows(() => metrics.gauge("g", { help }), { ...mapError("ERR_FAULT", /cut short/), path }, String(length)));
+  }
+});
+
 test("no two series share a cache line", () => {
   const path = files.next();
   using metrics = Metrics.open(path);
@@ -457,7 +473,7 @@ test("Workers count in the same cells", async () => {
     return new Promise<void>((resolve, reject) => {
       worker.once("message", () => resolve());
       worker.once("error", reject);
-    }).then(() => worker.terminate());
+    }).finally(() => endWorkers([worker]));
   }));
   assert.equal(metrics.counter("shared", { help }).value, 3 * times);
   const seconds = metrics.histogram("seconds", { help, labels: ["worker"] });

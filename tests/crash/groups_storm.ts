@@ -25,7 +25,7 @@ export interface GroupsStormOptions {
 const PRODUCER = fileURLToPath(new URL("worker.ts", import.meta.url));
 const CONSUMER = fileURLToPath(new URL("groups_worker.ts", import.meta.url));
 
-export async function groupsStorm(options: GroupsStormOptions): Promise<Omit<StormReport, "seconds"> & { files: number }> {
+export async function groupsStorm(options: GroupsStormOptions): Promise<Omit<StormReport, "seconds" | "terminated"> & { files: number }> {
   const { folder, records, producers, consumers } = options;
   const path = join(folder, "log");
   const names = Object.keys(consumers);

@@ -68,7 +68,7 @@ test(storming, onlyNode(storming), async () => {
   const folder = join(files.folder, "storm");
   fs.mkdirSync(folder);
   const all: RuntimeName[] = ["node", "bun", "deno"];
-  const report = await storm({ folder, records: 20_000, kills: 15, producers: all, consumers: all, seed: 1 });
+  const report = await storm({ folder, records: 20_000, kills: 15, producers: all, consumers: all, seed: 1, hosts: true });
   console.log(`# ${JSON.stringify(report)}`);
   assert.equal(report.lost, 0);
   assert.equal(report.doubledWithoutDeath, 0);

@@ -1,6 +1,7 @@
 /** A worker thread that adds to the first cell of a mapping and to a counter, each `times` times. */
 import { parentPort, workerData } from "node:worker_threads";
 import { Counters, Mapping } from "../../mod.ts";
+import { REST_MS } from "./workers.ts";
 
 const { mapping, counters, times } = workerData as { mapping: string; counters: string; times: number };
 
@@ -14,4 +15,5 @@ setTimeout(() => {
     counts.add(0);
   }
   parentPort?.postMessage("done");
+  setTimeout(() => {}, REST_MS);
 }, 0);
