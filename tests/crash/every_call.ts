@@ -1,31 +1,228 @@
 /**
- * A child that does a fixed list of things with a queue and kills itself at its n-th native call, before or after it. What it has
- * done it says on stdout, one line each, written before it goes on.
+ * A child that does one thing with a queue and kills itself at a native call, before or after it. What it has done it says on stdout, one
+ * line each, written before it goes on. `every_call_table.ts` is the other end.
  *
- * Usage: every_call.ts QUEUE N before|after
+ * Usage: every_call.ts QUEUE AT before|after SCENARIO, AT being a number, counted from the first call, or NAME#NUMBER, of one function
  */
 import * as fs from "node:fs";
 import { native } from "../../lib/native/native.ts";
-import { Queue } from "../../mod.ts";
+import { type Lease, Queue } from "../../mod.ts";
 
-const [path, at, when] = process.argv.slice(2) as [string, string, string];
+/** A record's payload: its name in two letters, and as many bytes as the scenario wants. */
+const SMALL = 40;
+const LARGE = 1500; // two of a segment of 4,096 bytes
+const HUGE = 9000; // a segment of its own
 
-const say = (text: string): void => {
-  fs.writeSync(1, `${text}\n`);
+/** What a scenario does with its queue; each call is said before and after. */
+export class Actor {
+  readonly queue: Queue<string>;
+  readonly #say: (text: string) => void;
+
+  constructor(queue: Queue<string>, say: (text: string) => void) {
+    this.queue = queue;
+    this.#say = say;
+  }
+
+  push(bytes: number, ...names: string[]): void {
+    const values = names.map((name) => name.padEnd(bytes, "x"));
+    this.#say(`pushing ${names.join(" ")}`);
+    if (values.length === 1) this.queue.push(values[0] as string);
+    else this.queue.pushMany(values);
+    this.#say("pushed");
+  }
+
+  take(count: number): void {
+    this.#say(`taking ${count}`);
+    const values = count === 1 ? [this.queue.pop() as string] : this.queue.popMany(count);
+    this.#say(`took ${values.map(nameOf).join(" ")}`);
+  }
+
+  lease(leaseMs?: number): Lease<string> {
+    const lease = this.queue.lease(leaseMs === undefined ? undefined : { leaseMs }) as Lease<string>;
+    this.#say(`leased ${nameOf(lease.value)}`);
+    return lease;
+  }
+
+  ack(lease: Lease<string>): void {
+    this.#say(`acking ${nameOf(lease.value)}`);
+    lease.ack();
+    this.#say("acked");
+  }
+
+  clear(): void {
+    this.#say("clearing");
+    this.queue.clear();
+    this.#say("cleared");
+  }
+
+  release(lease: Lease<string>): void {
+    this.#say(`releasing ${nameOf(lease.value)}`);
+    lease.release();
+    this.#say("released");
+  }
+}
+
+/** The name of the record with this value. */
+export function nameOf(value: string): string {
+  return value.slice(0, 2);
+}
+
+export interface Scenario {
+  /** What is in the queue before, pushed one by one: their names, and their bytes. */
+  readonly before?: readonly (readonly [name: string, bytes: number])[];
+  /** How many are popped again before. */
+  readonly popped?: number;
+  /** Several changes, one after the other; all others are done as a whole or not at all. */
+  readonly several?: boolean;
+  /** The driver has leased the first, is late with it, and lives. */
+  readonly lateHolder?: boolean;
+  /** An earlier victim: of which scenario, and where it was killed. */
+  readonly after?: { readonly scenario: string; readonly at: string; readonly when: "before" | "after" };
+  /** Done in the child before it counts. */
+  begin?(actor: Actor): unknown;
+  /** Done call by call. Without a queue: from its opening on. */
+  act(actor: Actor, begun: never): void;
+  /** The opening is counted, too. */
+  readonly opens?: boolean;
+  /** There is no queue yet. */
+  readonly creates?: boolean;
+}
+
+const two = [["a1", SMALL], ["a2", SMALL]] as const;
+/** A segment that is full, and the next one taken. */
+const three = [["a1", LARGE], ["a2", LARGE], ["a3", LARGE]] as const;
+/** Four segments. */
+const seven = [...three, ["a4", LARGE], ["a5", LARGE], ["a6", LARGE], ["a7", LARGE]] as const;
+
+export const scenarios: Readonly<Record<string, Scenario>> = {
+  "push": { before: two, act: (actor) => actor.push(SMALL, "b1") },
+  "push into the next segment, a spare": { before: three.slice(0, 2), act: (actor) => actor.push(LARGE, "b1") },
+  "push into the next segment, a new file": { before: seven.slice(0, 4), act: (actor) => actor.push(LARGE, "b1") },
+  "push of a record larger than a segment": { before: two, act: (actor) => actor.push(HUGE, "b1") },
+  "pushMany over two segment ends": { before: three.slice(0, 1), act: (actor) => actor.push(LARGE, "b1", "b2", "b3", "b4") },
+  "pop": { before: two, act: (actor) => actor.take(1) },
+  "pop over a segment end, which frees a spare": { before: three, popped: 2, act: (actor) => actor.take(1) },
+  "popMany over a segment end": { before: three, act: (actor) => actor.take(3) },
+  "popMany over three segment ends, which removes files": { before: seven, act: (actor) => actor.take(9) },
+  "popMany with leases given back": {
+    before: seven,
+    several: true, // each lease entry is freed by a store of its own
+    begin(actor) {
+      const leases = [actor.lease(), actor.lease(), actor.lease()];
+      leases.forEach((lease) => actor.release(lease));
+    },
+    act: (actor) => actor.take(9),
+  },
+  "lease": { before: two, act: (actor) => void actor.lease() },
+  "lease over a segment end": { before: three, popped: 2, act: (actor) => void actor.lease() },
+  "ack": { before: two, begin: (actor) => actor.lease(), act: (actor, lease) => actor.ack(lease) },
+  "ack that frees a segment": {
+    before: three,
+    begin(actor) {
+      const lease = actor.lease();
+      actor.take(2);
+      return lease;
+    },
+    act: (actor, lease) => actor.ack(lease),
+  },
+  "release": { before: two, begin: (actor) => actor.lease(), act: (actor, lease) => actor.release(lease) },
+  "lease of what was given back": { before: two, begin: (actor) => actor.release(actor.lease()), act: (actor) => void actor.lease() },
+  "lease of what is late": {
+    before: two,
+    begin(actor) {
+      actor.lease(1);
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 5);
+    },
+    act: (actor) => void actor.lease(),
+  },
+  "lease of what a living one has too late": { before: two, lateHolder: true, act: (actor) => void actor.lease() },
+  "lease of a dead holder's": {
+    before: two,
+    after: { scenario: "lease", at: "hf_commit#1", when: "after" },
+    act: (actor) => void actor.lease(),
+  },
+  "pop after a death inside push": { before: two, after: { scenario: "push", at: "hf_record_write#1", when: "after" }, act: (actor) => actor.take(2) },
+  "push after a death inside push": { before: two, after: { scenario: "push", at: "hf_record_write#1", when: "after" }, act: (actor) => actor.push(SMALL, "c1") },
+  "pop after a death inside lease: the entry is freed": {
+    before: two,
+    after: { scenario: "lease", at: "hf_words_store#1", when: "after" },
+    act: (actor) => actor.take(1),
+  },
+  "pop after a death inside ack: counts are repaired": {
+    before: two,
+    after: { scenario: "ack", at: "hf_words_store#1", when: "after" },
+    act: (actor) => actor.take(1),
+  },
+  "lease after a death inside a transfer": {
+    before: two,
+    after: { scenario: "lease of what was given back", at: "hf_words_store#2", when: "after" },
+    act: (actor) => void actor.lease(),
+  },
+  "sweep of what a death inside push left": {
+    several: true,
+    before: seven.slice(0, 4),
+    after: { scenario: "push into the next segment, a new file", at: "hf_words_store#1", when: "after" },
+    act(actor) {
+      actor.push(SMALL, "c1"); // takes the lock over and asks for a sweep
+      actor.take(9);
+    },
+  },
+  "sweep of what a death inside pop left": {
+    several: true,
+    before: three,
+    popped: 2,
+    after: { scenario: "pop over a segment end, which frees a spare", at: "hf_publish#1", when: "after" },
+    act(actor) {
+      actor.push(LARGE, "c1", "c2", "c3");
+      actor.take(9);
+    },
+  },
+  "push and flush": {
+    before: two,
+    act(actor) {
+      actor.push(SMALL, "b1");
+      actor.queue.flush();
+    },
+  },
+  "extend": { before: two, begin: (actor) => actor.lease(), act: (_, lease: Lease<string>) => lease.extend(60_000) },
+  "clear, with a lease": { before: seven, begin: (actor) => actor.lease(), act: (actor) => actor.clear() },
+  "compact": { before: seven, begin: (actor) => actor.take(6), act: (actor) => void actor.queue.compact() },
+  "open": { before: two, opens: true, act() {} },
+  "create": { creates: true, opens: true, act: (actor) => actor.push(SMALL, "b1") },
+  "close with a lease": { before: two, begin: (actor) => actor.lease(), act: (actor) => actor.queue.close() },
+  "a list of all": {
+    several: true,
+    act(actor) {
+      actor.push(SMALL, "a1");
+      actor.push(LARGE, "b1", "b2", "b3");
+      const first = actor.lease();
+      actor.ack(actor.lease());
+      actor.take(1);
+      actor.release(first);
+      actor.push(LARGE, "c1", "c2");
+      actor.take(2);
+      actor.ack(actor.lease());
+      actor.push(LARGE, "d1", "d2");
+      actor.take(9);
+    },
+  },
 };
 
 /** Lets every native function count, and one of the calls be the last. */
-function arm(last: number): { readonly calls: number } {
+function arm(at: string, when: string): { readonly calls: number } {
   const functions = native() as unknown as Record<string, (...args: unknown[]) => number>;
+  const [chosen, number] = at.includes("#") ? at.split("#") : [undefined, at];
+  const last = Number(number);
   const state = { calls: 0 };
   const die = (): void => {
     process.kill(process.pid, "SIGKILL");
     for (;;); // until the signal arrives
   };
   for (const [name, call] of Object.entries(functions)) {
+    const counted = chosen === undefined || chosen === name;
     functions[name] = (...args) => {
-      state.calls++;
-      const now = state.calls === last;
+      if (counted) state.calls++;
+      const now = counted && state.calls === last;
       if (now && when === "before") die();
       const result = call(...args);
       if (now) die();
@@ -35,41 +232,21 @@ function arm(last: number): { readonly calls: number } {
   return state;
 }
 
-const queue = Queue.open<string>(path, { codec: "text" });
-const state = arm(Number(at));
-const big = "x".repeat(1500);
-
-/** Pushes values after saying which: they may or may not be in the queue until "pushed" is said. */
-const push = (...values: string[]): void => {
-  say(`pushing ${values.map((value) => value.slice(0, 2)).join(" ")}`);
-  if (values.length === 1) queue.push(values[0] as string);
-  else queue.pushMany(values);
-  say("pushed");
-};
-/** Takes values: the same the other way round. */
-const take = (count: number): void => {
-  say(`taking ${count}`);
-  const values = count === 1 ? [queue.pop() as string] : queue.popMany(count);
-  say(`took ${values.map((value) => value.slice(0, 2)).join(" ")}`);
-};
-
-push("a1");
-push(`b1${big}`, `b2${big}`, `b3${big}`); // over the end of a segment
-const first = queue.lease();
-const second = queue.lease();
-say(`leased ${first?.value.slice(0, 2)} ${second?.value.slice(0, 2)}`);
-say("acking b1");
-second?.ack();
-say("acked");
-take(1);
-say("releasing a1");
-first?.release();
-push(`c1${big}`, "c2");
-take(2);
-const third = queue.lease();
-say(`acking ${third?.value.slice(0, 2)}`);
-third?.ack();
-say("acked");
-push(`d1${big}`, `d2${big}`);
-take(9);
-say(`done ${state.calls}`);
+if (import.meta.main) {
+  const [path, at, when, name] = process.argv.slice(2) as [string, string, string, string];
+  const say = (text: string): void => void fs.writeSync(1, `${text}\n`);
+  const { begin, act, opens = false } = scenarios[name] as Scenario;
+  const open = (): Actor => new Actor(Queue.open<string>(path, { codec: "text", capacityBytes: 8192 }), say);
+  let state: { readonly calls: number };
+  if (opens) {
+    state = arm(at, when);
+    const actor = open();
+    act(actor, undefined as never);
+  } else {
+    const actor = open();
+    const begun = begin?.(actor);
+    state = arm(at, when);
+    act(actor, begun as never);
+  }
+  say(`done ${state.calls}`);
+}

@@ -1,0 +1,307 @@
+/**
+ * The mutations: what is broken, how, and which tests ought to notice. The text that is replaced must be in its file exactly once; a change
+ * of the sources that moves it is followed here.
+ *
+ * Not here, since no test on x86-64 can notice it: a weaker memory order on one store or load alone. The CPU keeps stores in order, and loads,
+ * and the compiler has no reason to swap these; so the mutations swap the steps themselves.
+ */
+
+export interface Edit {
+  readonly file: string;
+  readonly find: string;
+  readonly put: string;
+}
+
+export interface Mutation {
+  readonly name: string;
+  readonly edits: readonly Edit[];
+  /** In the order in which they are tried; see `runTest` of run.ts. */
+  readonly tests: readonly string[];
+}
+
+const EVERY_CALL = (scenario: string): string => `run tests/crash/every_call_table.ts 1 | ${scenario}`;
+const STEPS = "tests/crash/step.test.ts";
+const QUEUE = "tests/conformance/queue.test.ts";
+const TROUBLE = "tests/conformance/queue_trouble.test.ts";
+const CRASH = "tests/crash/queue.test.ts";
+const STOPPED = "tests/crash/stopped.test.ts";
+const NOTICES = "tests/mutation/notices.test.ts";
+const COMMIT = "csrc/commit.c";
+const RECORD = "csrc/record.c";
+const CONTROL = "lib/queue/control.ts";
+const CONSUMER = "lib/queue/consumer.ts";
+const PRODUCER = "lib/queue/producer.ts";
+const LEASES = "lib/queue/leases.ts";
+const SEGMENTS = "lib/queue/segments.ts";
+
+const WRITE_CELL = "if (!write_cell(&pair->cells[next & 1], count, next, salt, values)) return HF_E_INVAL;";
+const WRITE_RECORD = "const result = this.#hf.hf_record_write(region.address + offset, outbox.stamp(0, sequence), total, control.salt, position);";
+
+export const mutations: readonly Mutation[] = [
+  // ---- the commit
+  {
+    name: "the version is stored before the cell's words",
+    edits: [{ file: COMMIT, find: WRITE_CELL, put: `__atomic_store_n(&pair->version, seal(next, salt), __ATOMIC_RELEASE);\n  ${WRITE_CELL}` }],
+    tests: [STEPS],
+  },
+  {
+    name: "the current cell is overwritten, not the other",
+    edits: [
+      { file: COMMIT, find: WRITE_CELL, put: WRITE_CELL.replace("next & 1]", "current & 1]") },
+      { file: COMMIT, find: "const struct cell *cell = &pair->cells[version & 1];", put: "const struct cell *cell = &pair->cells[(version & 1) ^ (version > 2)];" },
+    ],
+    tests: [STEPS],
+  },
+  {
+    name: "the cell's checksum is not looked at",
+    edits: [{ file: COMMIT, find: "own != version || checksum != checksum_of(words, count, version, salt)", put: "own != version || (checksum == 0 && own == 0)" }],
+    tests: ["c commit_test"],
+  },
+  {
+    name: "the version word's check is not looked at",
+    edits: [{ file: COMMIT, find: "return word == seal(*version, salt);", put: "return word != 0 || salt == 0;" }],
+    tests: [TROUBLE],
+  },
+  {
+    name: "a commit does not look who the owner is",
+    edits: [{ file: COMMIT, find: "if (__atomic_load_n(&word->owner, __ATOMIC_RELAXED) == self) {", put: "if (self != 0) {" }],
+    tests: ["c commit_test"],
+  },
+  {
+    name: "an unlock does not look who the owner is",
+    edits: [{
+      file: COMMIT,
+      find: "if (!__atomic_compare_exchange_n(&lock->owner, &owner, 0, false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED)) return HF_E_OWNER;",
+      put: "if (owner == 0) return HF_E_OWNER;\n  __atomic_store_n(&lock->owner, 0, __ATOMIC_SEQ_CST);",
+    }],
+    tests: ["c commit_test"],
+  },
+  {
+    name: "a lock is taken without looking whether it is free",
+    edits: [{
+      file: COMMIT,
+      find: `if (__atomic_load_n(&lock->owner, __ATOMIC_RELAXED) == 0 &&
+        __atomic_compare_exchange_n(&lock->owner, &expected, owner, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED)) {`,
+      put: "if (expected == 0) {\n      __atomic_store_n(&lock->owner, owner, __ATOMIC_SEQ_CST);",
+    }],
+    tests: ["c commit_test"],
+  },
+  {
+    name: "who sleeps on a lock is not woken",
+    edits: [{ file: COMMIT, find: "(void)hf_futex_wake((uint32_t *)(void *)&lock->owner, INT_MAX);", put: "" }],
+    tests: ["c commit_test"],
+  },
+  {
+    name: "who waits for a record is not woken",
+    edits: [{ file: PRODUCER, find: "if (control.commit(side)) control.ring(1);", put: "control.commit(side);" }],
+    tests: [NOTICES],
+  },
+  // ---- records and words
+  {
+    name: "a record's checksum is not looked at",
+    edits: [{ file: RECORD, find: "return stated == length && checksum == record_checksum(to, length, seed, place) ? (double)length : HF_E_CORRUPT;", put: "return stated == length || checksum == 0 ? (double)length : HF_E_CORRUPT;" }],
+    tests: ["c record_test"],
+  },
+  {
+    name: "the checksums of many records are not looked at",
+    edits: [{ file: RECORD, find: "if (stated != total || checksum != record_checksum(to + done, total, seed, place + done)) break;", put: "if (stated != total && checksum == 0) break;" }],
+    tests: ["c record_test"],
+  },
+  {
+    name: "a record's checksum is not of its position",
+    edits: [{ file: RECORD, find: "uint32_t seed = hf_crc32c_update(salt, &position, sizeof position);", put: "uint32_t seed = hf_crc32c_update(salt, &position, position == 0 ? 1 : 0);" }],
+    tests: ["c record_test"],
+  },
+  {
+    name: "a record may reach beyond the tail",
+    edits: [{ file: RECORD, find: "if (!record_length(length) || length > most) return HF_E_CORRUPT;", put: "if (!record_length(length)) return HF_E_CORRUPT;" }],
+    tests: ["c record_test"],
+  },
+  {
+    name: "a group of words is stored with the first one first",
+    edits: [{ file: RECORD, find: "for (size_t i = words; i > 0; i--) __atomic_store_n(&to[i - 1], (uint64_t)(int64_t)from[i - 1], __ATOMIC_RELEASE);", put: "for (size_t i = 0; i < words; i++) __atomic_store_n(&to[i], (uint64_t)(int64_t)from[i], __ATOMIC_RELEASE);" }],
+    tests: ["run tests/crash/step.ts 1 | a slot taken again"],
+  },
+  // ---- the lock and its owners
+  {
+    name: "a lock is stolen by time",
+    edits: [{ file: CONTROL, find: "slept === -errno.ETIMEDOUT && !this.alive(holder) &&", put: "slept === -errno.ETIMEDOUT &&" }],
+    tests: [STOPPED],
+  },
+  {
+    name: "a dead one's lock is never taken over",
+    edits: [{ file: CONTROL, find: "slept === -errno.ETIMEDOUT && !this.alive(holder) &&", put: "slept === -errno.ETIMEDOUT && !this.alive(holder) && this.closed &&" }],
+    tests: [EVERY_CALL("pop")],
+  },
+  {
+    name: "a slot's generation stays the same",
+    edits: [{ file: CONTROL, find: "this.#generationInUse(slot)) + 1;", put: "this.#generationInUse(slot), 1);" }],
+    tests: [QUEUE, STOPPED],
+  },
+  {
+    name: "the generation does not tell one holder of a slot from the next",
+    edits: [{ file: CONTROL, find: "if (held === 0 || words[SLOT.generation] !== generation) return false;", put: "if (held === 0 || generation < 0) return false;" }],
+    tests: [STOPPED],
+  },
+  {
+    name: "a Worker that ended in a living process counts as alive",
+    edits: [{ file: CONTROL, find: "return this.#hf.hf_thread_alive(words[SLOT.process] as number, words[SLOT.thread] as number) !== 0;", put: "return true;" }],
+    tests: [`bun ${CRASH}`],
+  },
+  {
+    name: "thread ids of another PID namespace are believed",
+    edits: [{ file: CONTROL, find: "if (namespace < 0 || namespace !== words[SLOT.namespace]) return true;", put: "if (namespace < 0) return true;" }],
+    tests: [STOPPED],
+  },
+  {
+    name: "a lock word that is this handle's own is waited for",
+    edits: [{ file: CONTROL, find: "if (holder === this.owner) return this.#takeOver(side);", put: "" }],
+    tests: [STOPPED],
+  },
+  {
+    name: "values that were changed and not published are used again",
+    edits: [{ file: CONTROL, find: "    side.forget();\n    this.#hf.hf_unlock(side.lock, this.owner);", put: "    this.#hf.hf_unlock(side.lock, this.owner);" }],
+    tests: [NOTICES],
+  },
+  // ---- producers
+  {
+    name: "commit before payload",
+    edits: [{
+      file: PRODUCER,
+      find: WRITE_RECORD,
+      put: `Object.assign(cell, { [POSITION]: position + total, [OFFSET]: offset + total, [SEQUENCE]: sequence + 1, [BYTES]: (cell[BYTES] as number) + total });
+      control.publish(side);
+      cell[BYTES] = (cell[BYTES] as number) - total;
+      ${WRITE_RECORD}`,
+    }],
+    tests: [EVERY_CALL("push")],
+  },
+  {
+    name: "room check off by 8 bytes, one record",
+    edits: [{ file: PRODUCER, find: "if (offset + total > region.byteLength) {", put: "if (offset + total > region.byteLength + 8) {" }],
+    tests: [NOTICES],
+  },
+  {
+    name: "room check off by 8 bytes, many records",
+    edits: [{ file: PRODUCER, find: "if (full || more > room) break;", put: "if (full || more > room + 8) break;" }],
+    tests: [NOTICES],
+  },
+  {
+    name: "a limit is one byte too low",
+    edits: [{ file: PRODUCER, find: "    if (bytes - this.#removedBytes <= maxBytes) return true;\n    const { cursor }", put: "    if (bytes - this.#removedBytes < maxBytes) return true;\n    const { cursor }" },
+      { file: PRODUCER, find: "    return bytes - this.#removedBytes <= maxBytes;", put: "    return bytes - this.#removedBytes < maxBytes;" }],
+    tests: [NOTICES],
+  },
+  {
+    name: "a limit is one byte too high",
+    edits: [{ file: PRODUCER, find: "    if (bytes - this.#removedBytes <= maxBytes) return true;\n    const { cursor }", put: "    if (bytes - this.#removedBytes <= maxBytes + 1) return true;\n    const { cursor }" }],
+    tests: [NOTICES],
+  },
+  {
+    name: "segments of a push that failed stay taken",
+    edits: [{ file: PRODUCER, find: "this.#segments.giveUp(this.#taken);", put: "" }],
+    tests: [NOTICES],
+  },
+  // ---- consumers and leases
+  {
+    name: "an acknowledgement does not look who the owner is",
+    edits: [{ file: CONSUMER, find: "&& entry.owner === lease.owner && entry.attempts === lease.attempts) return entry;", put: ") return entry;" }],
+    tests: [QUEUE],
+  },
+  {
+    name: "an acknowledgement does not look at the attempts",
+    edits: [{ file: CONSUMER, find: "&& entry.owner === lease.owner && entry.attempts === lease.attempts) return entry;", put: "&& entry.owner === lease.owner) return entry;" }],
+    tests: [QUEUE, "tests/conformance/queue_delivery.test.ts", STOPPED],
+  },
+  {
+    name: "the lease entry is written after the cursor has moved",
+    edits: [
+      { file: CONSUMER, find: "      this.#leases.write(entry);\n", put: "" },
+      { file: CONSUMER, find: "Math.max(cell[CONSUMER.leaseEnd] as number, index + 1);\n      control.commit(control.consumer);", put: "Math.max(cell[CONSUMER.leaseEnd] as number, index + 1);\n      control.publish(control.consumer);\n      this.#leases.write(entry);\n      control.release(control.consumer);" },
+    ],
+    tests: [EVERY_CALL("lease")],
+  },
+  {
+    name: "clear frees the leases before its commit",
+    edits: [{
+      file: CONSUMER,
+      find: "      control.publish(control.consumer);\n      for (let index = 0; index < end; index++) this.#leases.clear(index);",
+      put: "      for (let index = 0; index < end; index++) this.#leases.clear(index);\n      control.publish(control.consumer);",
+    }],
+    tests: [EVERY_CALL("clear, with a lease")],
+  },
+  {
+    name: "a takeover does not repair the lease table",
+    edits: [{ file: CONSUMER, find: "if (takenOver) this.#repair();", put: "" }],
+    tests: [EVERY_CALL("pop after a death inside ack: counts are repaired")],
+  },
+  {
+    name: "a segment is given up while a record in it is leased",
+    edits: [{ file: CONSUMER, find: "leased.some((entry) => entry.segment === id);", put: "leased.some((entry) => entry.segment === id && id < 0);" }],
+    tests: [QUEUE, "tests/model/queue.test.ts"],
+  },
+  {
+    name: "a segment is given up before the commit that says so",
+    edits: [{ file: CONSUMER, find: "    control.publish(control.consumer);\n    this.#halfDone = false;\n    this.#segments.giveUp(free);\n    this.#sweepIfAsked(cell);\n    control.release(control.consumer);\n  }", put: "    this.#segments.giveUp(free);\n    control.publish(control.consumer);\n    this.#halfDone = false;\n    this.#sweepIfAsked(cell);\n    control.release(control.consumer);\n  }" }],
+    tests: [EVERY_CALL("pop over a segment end, which frees a spare")],
+  },
+  {
+    name: "a lease given again keeps its attempts",
+    edits: [{ file: CONSUMER, find: "const entry = { ...again, owner, deadline, attempts: again.attempts + 1 };", put: "const entry = { ...again, owner, deadline, attempts: again.attempts };" }],
+    tests: [QUEUE],
+  },
+  {
+    name: "a dead holder's lease is not handed out again",
+    edits: [{ file: LEASES, find: "if (entry.owner === 0 || late || this.#dead.has(entry.owner)) oldest = entry;", put: "if (entry.owner === 0 || late) oldest = entry;" }],
+    tests: [EVERY_CALL("lease")],
+  },
+  {
+    name: "a living holder's lease is handed out again",
+    edits: [{ file: LEASES, find: "if (entry.owner === 0 || late || this.#dead.has(entry.owner)) oldest = entry;", put: "if (entry.owner >= 0) oldest = entry;" }],
+    tests: [QUEUE],
+  },
+  {
+    name: "a lease entry's seal is not looked at",
+    edits: [{ file: LEASES, find: "if (Math.floor(sealed / ATTEMPTS_RANGE) !== ", put: "if (sealed < 0 && 0 !== " }],
+    tests: [TROUBLE],
+  },
+  {
+    name: "a transfer leaves the old owner to the end",
+    edits: [{ file: LEASES, find: "    this.giveBack(entry.index);\n    words[0] = entry.deadline;", put: "    words[0] = entry.deadline;" }],
+    tests: [EVERY_CALL("lease of what a living one has too late")],
+  },
+  {
+    name: "a repair leaves the entry that was being written",
+    edits: [{ file: LEASES, find: "if (stored === sequence || index >= free) {", put: "if (stored > sequence) {" }],
+    tests: [EVERY_CALL("pop after a death inside lease: the entry is freed")],
+  },
+  // ---- segments
+  {
+    name: "a spare is used without being taken from the list",
+    edits: [{ file: SEGMENTS, find: "this.#hf.hf_cas64(cell, id, 0) === id) return id;", put: "this.#hf.hf_cas64(cell, id, id) === id) return id;" }],
+    tests: [QUEUE],
+  },
+  {
+    name: "a sweep takes spares for waste",
+    edits: [{ file: SEGMENTS, find: "for (let i = 0; i < shape.spares; i++) kept.add(", put: "for (let i = 0; i < 0; i++) kept.add(" }],
+    tests: [EVERY_CALL("sweep of what a death inside push left"), QUEUE],
+  },
+  {
+    name: "nothing is swept",
+    edits: [{ file: SEGMENTS, find: "if (id === undefined || kept.has(id)) continue;", put: "if (id === undefined || id > 0) continue;" }],
+    tests: [CRASH],
+  },
+  {
+    name: "the end of a segment is said after the commit",
+    edits: [
+      { file: PRODUCER, find: "readonly #taken: number[] = [];", put: "readonly #taken: number[] = [];\n  readonly #late: (() => void)[] = [];" },
+      { file: PRODUCER, find: "this.#segments.setState(from, { base, end, next: id });", put: "this.#late.push(() => this.#segments.setState(from, { base, end, next: id }));" },
+      {
+        file: PRODUCER,
+        find: "else if (control.commit(side)) control.ring(count);",
+        put: "else {\n        if (control.commit(side)) control.ring(count);\n        for (const link of this.#late.splice(0)) link();\n      }",
+      },
+    ],
+    tests: [EVERY_CALL("push into the next segment, a spare")],
+  },
+];
