@@ -193,8 +193,9 @@ export class Reader {
       if (entries.length === cell[CONSUMER.leased]) return entries;
       // The lock first: who releases it after this has published before.
       const owner = this.#hf.hf_load64(control.consumer.lock, 0);
-      control.read(control.cursor);
-      if (owner !== 0 || control.cursor.values.some((value, i) => value !== cell[i])) return entries;
+      // Of a group with what its log has given up meanwhile.
+      const { cursor } = this.look();
+      if (owner !== 0 || cursor.some((value, i) => value !== cell[i])) return entries;
       if (round === 3) throw this.corrupt(`${cell[CONSUMER.leased]} records are leased, but the lease table has ${entries.length}`);
     }
   }
