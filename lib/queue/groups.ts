@@ -86,11 +86,13 @@ export class Group {
   }
 }
 
-function pathOf(control: Control, name: string): string {
+/** The path of a group's file. */
+export function pathOf(control: Control, name: string): string {
   return join(control.directory, groupFileName(name));
 }
 
-function saltOf(control: Control, name: string): number {
+/** Seed of the checksums in a group's file. */
+export function saltOf(control: Control, name: string): number {
   return crc32c(new TextEncoder().encode(name), control.salt);
 }
 
@@ -116,7 +118,7 @@ function openFile(path: string, mode: "r" | "rw"): number | undefined {
 }
 
 /** Maps the file of a group that is open as `fd`. `ERR_CORRUPT` if it is another's, or not all of it. */
-function mapGroup(control: Control, name: string, fd: number, writable: boolean): Region {
+export function mapGroup(control: Control, name: string, fd: number, writable: boolean): Region {
   const path = pathOf(control, name);
   const size = fileSystem(path, () => fs.fstatSync(fd)).size;
   const { id, fields } = decodeHeader(readUpTo(fd, 0, HEADER_BYTES, path), "group", path);

@@ -4,7 +4,7 @@ import * as fs from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import { CONSUMER_CELLS, GROUP_BYTES, GROUP_LEASES, groupFileName, RECORDS_OFFSET } from "../../lib/layout/queue.ts";
+import { BOOT, BOOT_BYTES, CONSUMER_CELLS, GROUP_BYTES, GROUP_LEASES, groupFileName, RECORDS_OFFSET } from "../../lib/layout/queue.ts";
 import { native } from "../../lib/native/native.ts";
 import { lockKinds } from "../../lib/native/symbols.ts";
 import { Queue, type QueueOptions } from "../../mod.ts";
@@ -488,6 +488,100 @@ test("names that are no group's are left alone", () => {
   assert.deepEqual(producer.groups(), []);
   producer.compact();
   assert.equal(fs.readdirSync(path).filter((name) => name.startsWith("group")).length, 6);
+});
+
+/** The files of a log as they are now. */
+function saved(path: string): Map<string, Uint8Array> {
+  return new Map(fs.readdirSync(path).map((name) => [name, fs.readFileSync(join(path, name))]));
+}
+
+/** Has a log come back from a power loss with files of different moments. */
+function comeBack(path: string, files: ReadonlyMap<string, Uint8Array>): void {
+  for (const name of fs.readdirSync(path)) if (!files.has(name)) fs.rmSync(join(path, name));
+  for (const [name, bytes] of files) fs.writeFileSync(join(path, name), bytes);
+  const fd = fs.openSync(join(path, "control"), "r+");
+  fs.writeSync(fd, new Uint8Array(BOOT_BYTES).fill(7), 0, BOOT_BYTES, BOOT);
+  fs.closeSync(fd);
+}
+
+test("after a power loss: records that the control file does not know of yet, groups that are ahead or behind", () => {
+  const path = files.next("log");
+  const both = (use: (a: Queue<number>, b: Queue<number>) => void): void => {
+    using a = Queue.open<number>(path, { group: "a", ...SMALL });
+    using b = Queue.open<number>(path, { group: "b" });
+    use(a, b);
+  };
+  both((a) => {
+    push(a, numbers(100));
+    assert.equal(a.popMany(30).length, 30);
+  });
+  const before = saved(path);
+  both((a, b) => {
+    push(a, numbers(300, 100));
+    assert.equal(a.popMany(250).length, 250);
+    a.lease();
+    assert.equal(b.pop(), 0);
+  });
+  const after = saved(path);
+  const group = (name: string): string => groupFileName(name);
+  const mixed = (base: Map<string, Uint8Array>, other: Map<string, Uint8Array>, ...names: string[]): Map<string, Uint8Array> =>
+    new Map([...base, ...names.map((name): [string, Uint8Array] => [name, other.get(name) as Uint8Array])]);
+
+  comeBack(path, mixed(after, before, "control"));
+  both((a, b) => {
+    assert.deepEqual([a.length, b.length], [120, 399]);
+    push(b, numbers(100, 400));
+    const lease = a.lease();
+    assert.deepEqual([lease?.value, lease?.attempts], [280, 2]);
+    lease?.ack();
+    assert.deepEqual(a.popMany(1e6), numbers(219, 281));
+    assert.deepEqual(b.popMany(1e6), numbers(499, 1));
+  });
+
+  // The records are lost; the group must not wait for as many others to be pushed.
+  comeBack(path, mixed(before, after, group("a"), group("b")));
+  both((a, b) => {
+    push(a, [1000]);
+    assert.deepEqual(a.popMany(1e6), [1000]);
+    assert.deepEqual(b.popMany(1e6), [...numbers(99, 1), 1000]);
+  });
+
+  // Both had had everything, and the first segments were given up.
+  comeBack(path, after);
+  both((a, b) => {
+    a.clear();
+    b.clear();
+    push(a, numbers(100, 400));
+  });
+  comeBack(path, mixed(saved(path), before, group("a")));
+  both((a) => {
+    const [{ missed = 0 } = {}] = a.groups();
+    const rest = a.popMany(1e6);
+    assert.ok(missed > 0 && rest.length > 0, `${missed} missed, ${rest.length} left`);
+    assert.deepEqual(rest, numbers(470 - missed, 30 + missed));
+  });
+});
+
+test("a damaged log is not rebuilt as something else", () => {
+  const path = files.next("log");
+  {
+    using queue = Queue.open<number>(path, { group: "a", ...SMALL });
+    push(queue, numbers(300));
+  }
+  const sound = saved(path);
+  comeBack(path, sound);
+  const fd = fs.openSync(join(path, "segment-2"), "r+");
+  fs.writeSync(fd, new Uint8Array(500).fill(7), 0, 500, 1000);
+  fs.closeSync(fd);
+  const names = fs.readdirSync(path);
+  assertThrows(() => Queue.open(path, { group: "a" }), mapError("ERR_CORRUPT", /damaged log/));
+  assertThrows(() => Queue.recover(path), mapError("ERR_CORRUPT", /damaged log/));
+  assert.deepEqual(fs.readdirSync(path), names);
+  using reading = Queue.open<number>(path, { group: "a", mode: "r" });
+  assert.equal(reading.peek(), 0);
+  comeBack(path, sound);
+  using queue = Queue.open<number>(path, { group: "a" });
+  assert.deepEqual(queue.popMany(1e6), numbers(300));
 });
 
 test("model: groups with leases against plain arrays", () => {
