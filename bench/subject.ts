@@ -6,12 +6,13 @@
  * WAY is "holdfast", or what it is compared with; FILE is the large file, if the workload has one. Prints `ready`; then each line on stdin is a number of operations to do, answered by the nanoseconds that they took. Ends at
  * the end of stdin. Every result is checked; a wrong one ends the process with an error.
  */
+import { fdatasyncSync, fstatSync, openSync, writeSync } from "node:fs";
 import path from "node:path";
 import process from "node:process";
 import { createInterface } from "node:readline";
 import { Counters, Mapping, Metrics, Queue, SharedMemory } from "../mod.ts";
 import { preadInto, pwrite, randomRead, randomWrite } from "./mapped.ts";
-import { backlog, loadedValue, payload, together, type Way } from "./workloads.ts";
+import { backlog, batchCount, loadedValue, payload, together, type Way } from "./workloads.ts";
 
 /** Does `count` operations; returns the milliseconds that they took. */
 type Run = (count: number) => number;
@@ -169,6 +170,43 @@ function oneSide(folder: string, timed: "push" | "pop"): Run {
   };
 }
 
+/** Pushes with a durability; what was pushed is taken out again while the clock stands. */
+function durablePush(folder: string, durability: "each" | "batch"): Run {
+  const batch = durability === "batch" ? { flushEveryCount: batchCount, flushEveryMs: 60_000 } : {};
+  const queue = Queue.open<Uint8Array>(path.join(folder, "queue"), { codec: "bytes", durability, ...batch });
+  const taker = Queue.open<Uint8Array>(path.join(folder, "queue"), { codec: "bytes" });
+  const message = payload.slice();
+  let pushed = 0;
+  return (count) => {
+    const start = performance.now();
+    for (let i = 0; i < count; i++) need(queue.push(message), "the queue is full");
+    const end = performance.now();
+    pushed += count;
+    need(queue.durableSequence === pushed, "the mark");
+    const messages = taker.popMany(count);
+    need(messages.length === count && messages.every((found) => found.every((byte, i) => byte === payload[i])), "the messages");
+    return end - start;
+  };
+}
+
+/** The same by hand: appended to a file with node:fs, and one fdatasync(2) for a hundred. */
+function fsAppend(folder: string): Run {
+  const file = path.join(folder, "appended");
+  const fd = openSync(file, "a+");
+  let length = 0;
+  return (count) => {
+    const start = performance.now();
+    for (let i = 1; i <= count; i++) {
+      writeSync(fd, payload);
+      if (i % batchCount === 0) fdatasyncSync(fd);
+    }
+    const end = performance.now();
+    length += count * payload.length;
+    need(fstatSync(fd).size === length, "the length of the file");
+    return end - start;
+  };
+}
+
 function open(workload: string, folder: string, way: Way, file: string): Run {
   switch (workload) {
     case "counter-add":
@@ -189,6 +227,10 @@ function open(workload: string, folder: string, way: Way, file: string): Run {
       return oneSide(folder, "push");
     case "queue-pop":
       return oneSide(folder, "pop");
+    case "queue-push-each":
+      return durablePush(folder, "each");
+    case "queue-push-batch":
+      return way === "fs" ? fsAppend(folder) : durablePush(folder, "batch");
     case "pread-into-64":
       return preadInto(folder, way, 64);
     case "pwrite-64":

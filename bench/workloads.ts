@@ -76,6 +76,9 @@ function both(goal: Goal): NonNullable<Workload["goals"]> {
 const atomic = { operations: 5_000_000, smokeOperations: 2_000, subjects: ["c", "c-call", ...runtimes] } as const;
 // The C program of the queue calls libholdfast anyhow: it is the protocol of lib/queue.ts written in C.
 const queue = { operations: 200_000, smokeOperations: 500, subjects: ["c", ...runtimes] } as const;
+// Here C is what a program would do without a queue: "each" is one page of a file that is written already and fdatasync(2), which is the least
+// that there is; "batch" is a hundred times write(2) at the end of a file, and fdatasync(2).
+const durable = { operations: 200, smokeOperations: 10, subjects: ["c", ...runtimes] } as const;
 const views = runtimes.map((runtime) => `${runtime}-view` as const);
 const doubles = runtimes.map((runtime) => `${runtime}-doubles` as const);
 const others: readonly Subject[] = [...runtimes.map((runtime) => `${runtime}-fs` as const), "bun-mmap"];
@@ -96,6 +99,17 @@ export const workloads: readonly Workload[] = [
   { name: "queue-push-pop", title: "Queue.push then pop, 64 bytes", ...queue },
   { name: "queue-push", title: "Queue.push alone, 64 bytes", ...queue },
   { name: "queue-pop", title: "Queue.pop alone, 64 bytes", ...queue },
+  { name: "queue-push-each", title: 'Queue.push, durability "each"', ...durable, goals: each({ ratio: 1.1 }) },
+  {
+    name: "queue-push-batch",
+    title: 'Queue.push, durability "batch" of 100',
+    ...durable,
+    operations: 20_000,
+    smokeOperations: 200,
+    subjects: ["c", ...runtimes, ...runtimes.map((runtime) => `${runtime}-fs` as const)],
+    goals: each({ ns: 2_100 }),
+    slower: 1,
+  },
   { name: "pread-into-64", title: "mapping.preadInto, 64 bytes", ...small },
   { name: "pwrite-64", title: "mapping.pwrite, 64 bytes", ...small },
   { name: "shm-read-64", title: "SharedMemory.read, 64 bytes", ...small, subjects: ["c", ...runtimes], goals: each({ ns: 500 }) },
@@ -114,6 +128,9 @@ export const payload: Uint8Array<ArrayBuffer> = Uint8Array.from({ length: 64 }, 
  * so that no files are made while the clock runs.
  */
 export const backlog = 5_000;
+
+/** Records that one sync is for, in "queue-push-batch". */
+export const batchCount = 100;
 
 /** Value of the cell that "atomic-load" reads. */
 export const loadedValue = 123_456_789;

@@ -362,7 +362,7 @@ export class Queue<T = JsonValue> implements Disposable {
    * was found before the repair. A queue that is sound is left alone.
    *
    * What the damage left in doubt is kept rather than lost: without the consumer's part of the control file, records that were consumed may come
-   * again. Sequences go on above all that are known to have been used. Afterwards the queue is on storage (fsync(2)). It may be ended at any
+   * again. Sequences go on above all that are known to have been used. Handles of mode "r" see the old files until they are opened anew. Afterwards the queue is on storage (fsync(2)). It may be ended at any
    * moment: the queue is then as it was, or repaired.
    *
    * Errors: those of {@linkcode Queue.verify}; `ERR_BUSY` if any handle has the queue open for writing, this process's own included;

@@ -531,6 +531,56 @@ static inline uint64_t random_write(uint64_t count, bool call) {
 static uint64_t run_random_write(uint64_t count) { return random_write(count, false); }
 static uint64_t run_random_write_call(uint64_t count) { return random_write(count, true); }
 
+/* ---- durable appends: what a program does that has no queue ---------------------------------------------------------- */
+
+enum { BATCH_COUNT = 100 };
+
+static int appended;
+
+static void open_appended(const char *folder) {
+  char path[4096];
+  int length = snprintf(path, sizeof path, "%s/appended", folder);
+  NEED(length > 0 && (size_t)length < sizeof path);
+  appended = open(path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+  NEED(appended >= 0);
+}
+
+/* A file whose bytes are all on storage already: a sync of it has nothing but the page to write. */
+enum { WRITTEN_BYTES = 1 << 20 };
+
+static void open_written(const char *folder) {
+  static const unsigned char zeros[4096];
+  open_appended(folder);
+  NEED(fcntl(appended, F_SETFL, 0) == 0); /* not at the end: pwrite(2) would take it there */
+  for (off_t offset = 0; offset < WRITTEN_BYTES; offset += (off_t)sizeof zeros) NEED(pwrite(appended, zeros, sizeof zeros, offset) == (ssize_t)sizeof zeros);
+  NEED(fsync(appended) == 0);
+}
+
+static uint64_t run_write_each(uint64_t count) {
+  static off_t offset;
+  uint64_t start = now_ns();
+  for (uint64_t i = 0; i < count; i++) {
+    NEED(pwrite(appended, message, message_bytes, offset) == (ssize_t)message_bytes && fdatasync(appended) == 0);
+    offset = (offset + message_bytes) % (WRITTEN_BYTES / 2);
+  }
+  return now_ns() - start;
+}
+
+/* Appends the message `count` times, with an fdatasync(2) after each `batch`. */
+static uint64_t append(uint64_t count, uint64_t batch) {
+  off_t before = lseek(appended, 0, SEEK_END);
+  uint64_t start = now_ns();
+  for (uint64_t i = 1; i <= count; i++) {
+    NEED(write(appended, message, message_bytes) == (ssize_t)message_bytes);
+    if (i % batch == 0) NEED(fdatasync(appended) == 0);
+  }
+  uint64_t end = now_ns();
+  NEED(lseek(appended, 0, SEEK_END) == before + (off_t)(count * message_bytes));
+  return end - start;
+}
+
+static uint64_t run_append_batch(uint64_t count) { return append(count, BATCH_COUNT); }
+
 /* ---- main ---------------------------------------------------------------------------------------------------------- */
 
 static const struct workload {
@@ -545,6 +595,8 @@ static const struct workload {
     {"atomic-load", open_loaded_cell, run_load},  {"atomic-load-call", open_loaded_cell, run_load_call},
     {"queue-push-pop", open_queue, run_pair},     {"queue-push", open_queue, run_push},
     {"queue-pop", open_queue, run_pop},
+    {"queue-push-each", open_written, run_write_each},
+    {"queue-push-batch", open_appended, run_append_batch},
     {"pread-into-64", open_small, run_read_small},
     {"pread-into-64-call", open_small, run_read_small_call},
     {"pwrite-64", open_small, run_write_small},

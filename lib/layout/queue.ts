@@ -112,8 +112,10 @@ export const DURABLE = {
   sequence: 3,
   /** 1 after a sync that failed: what is not on storage may look as if it were. */
   failed: 4,
+  /** 0. The checksum of a cell does not say whose it is: with as many words as the producer's, one would pass for the other. */
+  reserved: 5,
 } as const;
-export const DURABLE_WORDS = 5;
+export const DURABLE_WORDS = 6;
 
 /** Words of the consumer cell: the cursor, which record is handed out next, and what is leased. */
 export const CONSUMER = {
@@ -130,8 +132,10 @@ export const CONSUMER = {
   head: 7,
   /** Lease entries from this one on are free. */
   leaseEnd: 8,
+  /** Sum of the seals of the lease entries in use: tells, after a power loss, a table of another moment from that of the cell. */
+  leaseSum: 9,
 } as const;
-export const CONSUMER_WORDS = 9;
+export const CONSUMER_WORDS = 10;
 
 /** Words of a group's consumer cell: those of any consumer cell, and two more. */
 export const GROUP: Readonly<Record<"headBase" | "missed", number>> = {

@@ -174,6 +174,7 @@ export class Consumer {
       this.#leases.write(entry);
       this.beforeGrant?.(index);
       cell[CONSUMER.leased] = (cell[CONSUMER.leased] as number) + 1;
+      cell[CONSUMER.leaseSum] = (cell[CONSUMER.leaseSum] as number) + this.#leases.sealOf(entry);
       cell[CONSUMER.leasedBytes] = (cell[CONSUMER.leasedBytes] as number) + entry.bytes;
       cell[CONSUMER.leaseEnd] = Math.max(cell[CONSUMER.leaseEnd] as number, index + 1);
       control.commit(control.consumer);
@@ -257,6 +258,7 @@ export class Consumer {
       cell[BYTES] = tail[PRODUCER.bytes] as number;
       cell[LEASED] = 0;
       cell[CONSUMER.leasedBytes] = 0;
+      cell[CONSUMER.leaseSum] = 0;
       cell[CONSUMER.leaseEnd] = 0;
       const free = this.#unneeded(cell, []);
       this.#halfDone = true;
@@ -385,7 +387,7 @@ export class Consumer {
     control.read(control.kept);
     const { values: kept } = control.kept;
     if (overtaken(cell, kept)) {
-      const lost = skipLost(cell, kept, this.#reader.entries(cell, 0));
+      const lost = skipLost(cell, kept, this.#reader.entries(cell, 0), this.#leases);
       // Published first: with the head behind them the entries count no more, and a repair frees them.
       this.#halfDone = true;
       control.publish(control.consumer);
@@ -414,7 +416,7 @@ export class Consumer {
     this.#segments.requestSweep();
     const control = this.#control;
     const cell = control.consumer.values;
-    const { leased, bytes, end } = this.#leases.repair(
+    const { leased, bytes, end, sum } = this.#leases.repair(
       cell[CONSUMER.sequence] as number,
       cell[CONSUMER.leaseEnd] as number,
       control.group === undefined ? 0 : (cell[GROUP.headBase] as number),
@@ -423,6 +425,7 @@ export class Consumer {
     cell[CONSUMER.leased] = leased;
     cell[CONSUMER.leasedBytes] = bytes;
     cell[CONSUMER.leaseEnd] = end;
+    cell[CONSUMER.leaseSum] = sum;
     control.publish(control.consumer);
   }
 
@@ -462,6 +465,7 @@ export class Consumer {
     const leased = (cell[CONSUMER.leased] as number) - 1;
     cell[CONSUMER.leased] = leased;
     cell[CONSUMER.leasedBytes] = (cell[CONSUMER.leasedBytes] as number) - entry.bytes;
+    cell[CONSUMER.leaseSum] = (cell[CONSUMER.leaseSum] as number) - this.#leases.sealOf(entry);
     if (leased === 0) cell[CONSUMER.leaseEnd] = 0;
     else if (entry.index === (cell[CONSUMER.leaseEnd] as number) - 1) cell[CONSUMER.leaseEnd] = entry.index;
   }

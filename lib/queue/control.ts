@@ -204,7 +204,7 @@ export class Control {
       const which = this.shape.log ? "retention" : "consumer";
       this.retention = side(which, CONSUMER_LOCK, CONSUMER_CELLS, CONSUMER_WORDS, 768);
       this.kept = side(which, CONSUMER_LOCK, CONSUMER_CELLS, CONSUMER_WORDS, 896);
-      this.#assertTail();
+      if (mode === "r") this.#assertTail();
       this.owner = mode === "rw" ? this.#enter() : 0;
       // Without an owner it is written to by nobody: it was written in another boot, and is looked at first.
       group = request === undefined || (writable && this.owner === 0) ? undefined : openGroup(this, request);
@@ -234,8 +234,8 @@ export class Control {
    */
   assertSame(): void {
     const { path } = this.region;
-    const own = fs.fstatSync(this.#file.fd);
-    const there = fs.statSync(path as string, { throwIfNoEntry: false });
+    const own = fileSystem(this.directory, () => fs.fstatSync(this.#file.fd));
+    const there = fileSystem(this.directory, () => fs.statSync(path as string, { throwIfNoEntry: false }));
     if (there?.ino === own.ino && there.dev === own.dev) return;
     throw new MapError("ESTALE", `'${this.directory}' is ${there === undefined ? "gone" : "another queue"} by now; open it again`, { path: this.directory });
   }
@@ -485,7 +485,9 @@ export class Control {
     try {
       this.assertSame();
       const field = readUpTo(this.#file.fd, BOOT, BOOT_BYTES, this.directory);
-      return isThisBoot(field, this.salt) ? this.#takeSlot() : 0;
+      if (!isThisBoot(field, this.salt)) return 0;
+      this.#assertTail();
+      return this.#takeSlot();
     } finally {
       unlock(turn);
     }

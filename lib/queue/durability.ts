@@ -74,6 +74,12 @@ export class DurabilityError extends MapError {
   }
 }
 
+/** A segment, and the position of its first byte. */
+interface Start {
+  readonly id: number;
+  readonly base: number;
+}
+
 // Handles that have something to sync are kept from being collected, and sync at the end of the program.
 const due = new Set<Durability>();
 let listening = false;
@@ -334,47 +340,54 @@ export class Durability {
   /** Syncs the records between two places; `again` makes their pages dirty before. */
   #syncBetween(from: Place, to: Place, again: boolean): void {
     const segments = this.#segments;
-    const base = (place: Place): number => place.position - place.offset;
-    if (base(from) === base(to)) {
-      this.#syncPages(to.segment, from.offset, to.offset, again);
-      return;
-    }
-    let id = this.#firstToSync(from);
-    for (;;) {
+    const end = to.position - to.offset;
+    const same = from.position - from.offset === end;
+    let at: Start = same ? { id: to.segment, base: end } : this.#firstToSync(from);
+    while (at.base <= end) {
       segments.trim();
-      let next: number;
-      try {
-        const state = segments.state(id);
-        if (state.base > to.position) return; // everything up to there was consumed meanwhile
-        if (id === to.segment && state.base === base(to)) {
-          this.#syncPages(id, 0, to.offset, again);
-          break;
-        }
-        // From its first page on, where it says what follows.
-        this.#syncPages(id, 0, state.end, again);
-        next = segments.following(id);
-      } catch (error) {
-        // Consumers may have given the segment up while it was looked at; then the first one that is needed is a later one.
-        const head = this.#head();
-        if (head === id) throw error;
-        id = head;
-        continue;
+      const { id, base } = at;
+      const state = this.#unlessGivenUp(at, () => segments.state(id));
+      if (state !== undefined) {
+        // All of a segment that was gone on to or from: its first page says what follows. Outside of the look, so that a sync that failed is not
+        // taken for a segment that was given up, and tried again.
+        this.#syncPages(id, same ? from.offset : 0, base === end ? to.offset : state.end, again);
+        if (base === end) break;
       }
-      id = next;
+      const next = state === undefined ? undefined : this.#unlessGivenUp(at, () => this.#startOf(segments.following(id)));
+      at = next ?? this.#startOf(this.#head());
     }
     // A record is not there without the name of its file (fsync(2)).
-    syncDirectory(this.#control.directory);
+    if (!same) syncDirectory(this.#control.directory);
+  }
+
+  /** What `look` finds in a segment; undefined if consumers have given it up meanwhile, so that it is not what it was. */
+  #unlessGivenUp<R>({ id, base }: Start, look: () => R): R | undefined {
+    let failure: unknown;
+    try {
+      const found = look();
+      if (this.#segments.state(id).base === base) return found;
+    } catch (error) {
+      failure = error;
+    }
+    // Positions only grow: the oldest segment that is needed lies behind this one, or nothing has happened that explains the failure.
+    if (this.#startOf(this.#head()).base > base) return undefined;
+    throw failure ?? this.#reader.corrupt(`segment ${id} has another base than ${base}`);
+  }
+
+  #startOf(id: number): Start {
+    return { id, base: this.#segments.state(id).base };
   }
 
   /** The segment that `from` is in, or the oldest that is needed if that one was given up. */
-  #firstToSync({ segment, position, offset }: Place): number {
+  #firstToSync({ segment, position, offset }: Place): Start {
+    const base = position - offset;
     try {
       // Positions are never used again, so it is that segment, and not another use of the file.
-      if (this.#segments.state(segment).base === position - offset) return segment;
+      if (this.#segments.state(segment).base === base) return { id: segment, base };
     } catch {
       // The file is gone.
     }
-    return this.#head();
+    return this.#startOf(this.#head());
   }
 
   #head(): number {

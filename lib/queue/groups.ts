@@ -214,8 +214,8 @@ export function firstNeeded(cell: Float64Array): number {
   return Math.min(cell[CONSUMER.position] as number, (cell[GROUP.headBase] as number) + RECORDS_OFFSET);
 }
 
-/** Moves an overtaken group's cell to what is kept. `entries` are its leases; those of lost records are returned. */
-export function skipLost(cell: Float64Array, kept: Float64Array, entries: readonly LeaseEntry[]): LeaseEntry[] {
+/** Moves an overtaken group's cell to what is kept. `entries` are its leases, of `table`; those of lost records are returned. */
+export function skipLost(cell: Float64Array, kept: Float64Array, entries: readonly LeaseEntry[], table: LeaseTable): LeaseEntry[] {
   const from = kept[CONSUMER.position] as number;
   const lost = entries.filter((entry) => entry.position < from);
   const left = entries.filter((entry) => entry.position >= from);
@@ -226,6 +226,7 @@ export function skipLost(cell: Float64Array, kept: Float64Array, entries: readon
   }
   cell[CONSUMER.leased] = left.length;
   cell[CONSUMER.leasedBytes] = left.reduce((sum, { bytes }) => sum + bytes, 0);
+  cell[CONSUMER.leaseSum] = left.reduce((sum, entry) => sum + table.sealOf(entry), 0);
   cell[CONSUMER.leaseEnd] = left.reduce((end, { index }) => Math.max(end, index + 1), 0);
   cell[CONSUMER.head] = kept[CONSUMER.segment] as number;
   cell[GROUP.headBase] = from - RECORDS_OFFSET;
@@ -274,7 +275,7 @@ export class Groups {
     const groups = views.map(({ name, cell, region, salt }): QueueGroup => {
       if (overtaken(cell, kept)) {
         const table = new LeaseTable(control, { region, offset: GROUP_LEASES, salt });
-        skipLost(cell, kept, table.load(Math.min(LEASE_COUNT, cell[CONSUMER.leaseEnd] as number), cell[CONSUMER.sequence] as number));
+        skipLost(cell, kept, table.load(Math.min(LEASE_COUNT, cell[CONSUMER.leaseEnd] as number), cell[CONSUMER.sequence] as number), table);
       }
       const leased = cell[CONSUMER.leased] as number;
       return { name, length: next - (cell[CONSUMER.sequence] as number) + leased, leased, missed: cell[GROUP.missed] as number };

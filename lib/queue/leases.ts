@@ -94,7 +94,7 @@ export class LeaseTable {
   /** Writes an entry whole; its sequence last. */
   write(entry: LeaseEntry): void {
     const { words } = this.#control;
-    const seal = this.#seal(entry);
+    const seal = this.sealOf(entry);
     words[LEASE.sequence] = entry.sequence;
     words[LEASE.owner] = entry.owner;
     words[LEASE.deadline] = entry.deadline;
@@ -111,7 +111,7 @@ export class LeaseTable {
    */
   transfer(entry: LeaseEntry): void {
     const { words } = this.#control;
-    const attempts = this.#seal(entry) * ATTEMPTS_RANGE + Math.min(entry.attempts, MAX_ATTEMPTS);
+    const attempts = this.sealOf(entry) * ATTEMPTS_RANGE + Math.min(entry.attempts, MAX_ATTEMPTS);
     const offset = entry.index * LEASE_BYTES;
     this.giveBack(entry.index);
     words[0] = entry.deadline;
@@ -178,11 +178,12 @@ export class LeaseTable {
    * consumer cell: a `clear` had removed their records; and those of records in front of position `lost`, which a log had given up. Any other
    * odd one is damage. Returns what is in use: how many, their bytes, and the end.
    */
-  repair(sequence: number, free: number, lost = 0): { leased: number; bytes: number; end: number } {
+  repair(sequence: number, free: number, lost = 0): { leased: number; bytes: number; end: number; sum: number } {
     const words = this.#load(LEASE_COUNT);
     let leased = 0;
     let bytes = 0;
     let end = 0;
+    let sum = 0;
     for (let index = 0; index < LEASE_COUNT; index++) {
       const stored = words[index * LEASE_WORDS + LEASE.sequence] as number;
       if (stored === 0) continue;
@@ -197,9 +198,10 @@ export class LeaseTable {
       }
       leased++;
       bytes += entry.bytes;
+      sum += this.sealOf(entry);
       end = index + 1;
     }
-    return { leased, bytes, end };
+    return { leased, bytes, end, sum };
   }
 
   #load(end: number): Float64Array {
@@ -232,7 +234,7 @@ export class LeaseTable {
   }
 
   /** The checksum of what does not change while an entry is in use. */
-  #seal(entry: Omit<LeaseEntry, "index">): number {
+  sealOf(entry: Omit<LeaseEntry, "index">): number {
     const { words, wordsAddress } = this.#control;
     words[0] = entry.sequence;
     words[1] = entry.position;
@@ -257,7 +259,7 @@ export class LeaseTable {
       offset: words[at + LEASE.offset] as number,
       bytes: words[at + LEASE.bytes] as number,
     };
-    if (Math.floor(sealed / ATTEMPTS_RANGE) !== this.#seal(entry)) {
+    if (Math.floor(sealed / ATTEMPTS_RANGE) !== this.sealOf(entry)) {
       const { directory } = this.#control;
       throw new MapError("ERR_CORRUPT", `lease entry ${index} of '${directory}' is damaged`, { path: directory });
     }

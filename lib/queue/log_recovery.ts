@@ -26,6 +26,7 @@ import {
   groupOfFile,
   LEASE,
   LEASE_BYTES,
+  MAX_ATTEMPTS,
   NEXT_SEGMENT,
   PRODUCER,
   PRODUCER_CELLS,
@@ -59,7 +60,7 @@ export function settleLog(directory: string): void {
     writeTail(directory, control, tail);
     for (const file of fileSystem(directory, () => fs.readdirSync(directory))) {
       const name = groupOfFile(file);
-      if (name !== undefined) settleGroup(control, name, tail);
+      if (name !== undefined) settleGroup(control, name, tail, { reader, segments });
     }
   } finally {
     segments.close();
@@ -136,14 +137,21 @@ function writeTail(directory: string, control: Control, tail: Float64Array): voi
   }
 }
 
-function settleGroup(control: Control, name: string, tail: Float64Array): void {
+interface Access {
+  readonly reader: Reader;
+  readonly segments: Segments;
+}
+
+function settleGroup(control: Control, name: string, tail: Float64Array, access: Access): void {
   const path = pathOf(control, name);
   const { fd } = openRegular(path, "rw");
   let region: Region | undefined;
   try {
     region = mapGroup(control, name, fd, true);
     const { address } = region;
-    commit(address, { lock: CONSUMER_LOCK, cells: CONSUMER_CELLS, count: GROUP_WORDS, salt: saltOf(control, name) }, (cell) => settleCell(cell, tail, address));
+    commit(address, { lock: CONSUMER_LOCK, cells: CONSUMER_CELLS, count: GROUP_WORDS, salt: saltOf(control, name) }, (cell) => {
+      if (!settleCell(cell, tail, address)) goToHead(cell, tail, address, access);
+    });
     syncFile(fd, path);
   } catch (error) {
     // Damage: who opens the group is told.
@@ -154,10 +162,14 @@ function settleGroup(control: Control, name: string, tail: Float64Array): void {
   }
 }
 
-/** Moves a group that is ahead of the tail back to it, and makes its cell and its lease table agree. */
-function settleCell(cell: Float64Array, tail: Float64Array, address: Address): void {
+/**
+ * Moves a group that is ahead of the tail back to it, and makes its cell agree with its lease table. False if the table is of another moment than the
+ * cell: then a record that was leased may be in neither.
+ */
+function settleCell(cell: Float64Array, tail: Float64Array, address: Address): boolean {
   const hf = native();
   const end = tail[PRODUCER.position] as number;
+  const sequence = cell[CONSUMER.sequence] as number;
   if ((cell[CONSUMER.position] as number) > end) {
     cell[CONSUMER.position] = end;
     cell[CONSUMER.segment] = tail[PRODUCER.segment] as number;
@@ -165,31 +177,66 @@ function settleCell(cell: Float64Array, tail: Float64Array, address: Address): v
     cell[CONSUMER.sequence] = tail[PRODUCER.sequence] as number;
     cell[CONSUMER.bytes] = tail[PRODUCER.bytes] as number;
   }
+  const lost = cell[GROUP.headBase] as number;
   const base = end - (tail[PRODUCER.offset] as number);
-  if ((cell[GROUP.headBase] as number) > base) {
+  if (lost > base) {
     cell[CONSUMER.head] = tail[PRODUCER.segment] as number;
     cell[GROUP.headBase] = base;
   }
   const scratch = allocateScratch(LEASE_BYTES);
   const words = new Float64Array(scratch.buffer);
-  let leased = 0;
-  let bytes = 0;
-  let leaseEnd = 0;
+  /** What the table says of the cell as it was, and as it is to be. */
+  const was = { leased: 0, sum: 0 };
+  const is = { leased: 0, sum: 0, bytes: 0, end: 0 };
   for (let index = 0; GROUP_LEASES + index * LEASE_BYTES < GROUP_BYTES; index++) {
     const entry = address + GROUP_LEASES + index * LEASE_BYTES;
     check(hf.hf_words_load(entry, LEASE_BYTES / 8, scratch.address), "lease table");
     if (words[LEASE.sequence] === 0) continue;
     const position = words[LEASE.position] as number;
-    if ((words[LEASE.sequence] as number) >= (cell[CONSUMER.sequence] as number) || position >= end || position < (cell[GROUP.headBase] as number)) {
+    const seal = Math.floor((words[LEASE.attempts] as number) / (MAX_ATTEMPTS + 1));
+    const counts = (words[LEASE.sequence] as number) < sequence && position >= lost;
+    if (counts) {
+      was.leased++;
+      was.sum += seal;
+    }
+    if (!counts || position >= end) {
       hf.hf_store64(entry, 0);
       continue;
     }
     hf.hf_store64(entry + 8 * LEASE.owner, 0);
-    leased++;
-    bytes += words[LEASE.bytes] as number;
-    leaseEnd = index + 1;
+    is.leased++;
+    is.sum += seal;
+    is.bytes += words[LEASE.bytes] as number;
+    is.end = index + 1;
   }
-  cell[CONSUMER.leased] = leased;
-  cell[CONSUMER.leasedBytes] = bytes;
-  cell[CONSUMER.leaseEnd] = leaseEnd;
+  const same = was.leased === cell[CONSUMER.leased] && was.sum === cell[CONSUMER.leaseSum];
+  cell[CONSUMER.leased] = is.leased;
+  cell[CONSUMER.leaseSum] = is.sum;
+  cell[CONSUMER.leasedBytes] = is.bytes;
+  cell[CONSUMER.leaseEnd] = is.end;
+  return same;
+}
+
+/** Moves a group back to the first record of its oldest segment: what it may have had comes once more, rather than one record never. */
+function goToHead(cell: Float64Array, tail: Float64Array, address: Address, { reader, segments }: Access): void {
+  const head = cell[CONSUMER.head] as number;
+  const last = tail[PRODUCER.segment] as number;
+  const position = (cell[GROUP.headBase] as number) + RECORDS_OFFSET;
+  try {
+    let behind = (tail[PRODUCER.offset] as number) - RECORDS_OFFSET;
+    for (let id = head; id !== last; id = segments.following(id)) behind += segments.state(id).end - RECORDS_OFFSET;
+    const { byteLength } = segments.get(head);
+    if (reader.fetchAt(head, RECORDS_OFFSET, position, byteLength - RECORDS_OFFSET) <= 0) return;
+    cell[CONSUMER.position] = position;
+    cell[CONSUMER.segment] = head;
+    cell[CONSUMER.offset] = RECORDS_OFFSET;
+    cell[CONSUMER.sequence] = reader.inbox.sequence;
+    cell[CONSUMER.bytes] = (tail[PRODUCER.bytes] as number) - behind;
+  } catch (error) {
+    // The log does not have that segment any more: the group goes on with the oldest one that there is.
+    if (!(error instanceof MapError)) throw error;
+    return;
+  }
+  for (let offset = GROUP_LEASES; offset < GROUP_BYTES; offset += LEASE_BYTES) native().hf_store64(address + offset, 0);
+  for (const word of [CONSUMER.leased, CONSUMER.leasedBytes, CONSUMER.leaseEnd, CONSUMER.leaseSum]) cell[word] = 0;
 }

@@ -164,13 +164,14 @@ export class Producer {
   #fits(cell: Float64Array, total: number, maxBytes: number): boolean {
     const bytes = (cell[PRODUCER.bytes] as number) + total;
     if (bytes - this.#removedBytes <= maxBytes) return true;
-    if (this.removedFromLog !== undefined) this.#removedBytes = this.removedFromLog();
-    else {
-      const { cursor } = this.#control;
-      this.#control.read(cursor);
-      this.#removedBytes = (cursor.values[CONSUMER.bytes] as number) - (cursor.values[CONSUMER.leasedBytes] as number);
-    }
+    this.#removedBytes = this.removedFromLog?.() ?? this.#removedByConsumers();
     return bytes - this.#removedBytes <= maxBytes;
+  }
+
+  #removedByConsumers(): number {
+    const { cursor } = this.#control;
+    this.#control.read(cursor);
+    return (cursor.values[CONSUMER.bytes] as number) - (cursor.values[CONSUMER.leasedBytes] as number);
   }
 
   /** Moves `cell` to the start of segment `id`. */

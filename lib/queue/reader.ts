@@ -82,7 +82,7 @@ export class Reader {
     control.read(control.kept);
     const { values: kept } = control.kept;
     if (!overtaken(side.values, kept)) return;
-    skipLost(side.values, kept, this.entries(side.values, 0));
+    skipLost(side.values, kept, this.entries(side.values, 0), this.#leases);
     side.forget();
   }
 

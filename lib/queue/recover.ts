@@ -60,7 +60,7 @@ import { Control, type GroupRequest } from "./control.ts";
 import { settleLog } from "./log_recovery.ts";
 import { QueueReport } from "./report.ts";
 import { createSegment } from "./segments.ts";
-import { crcOfNumber, recordChecksum, saltOf, type Scan, scan } from "./verify.ts";
+import { crcOfNumber, type LeasedRecord, recordChecksum, saltOf, type Scan, scan } from "./verify.ts";
 
 /** New segment ids are above the old ones by this: what a recovery that died leaves behind is never in the way of the old queue. */
 const ID_HEADROOM: number = 2 ** 20;
@@ -90,6 +90,7 @@ export function openControl(
     }
     if (mode === "r" || control.owner !== 0) return { control, recovered };
     control.close();
+    if (attempt >= OPEN_ATTEMPTS) throw new MapError("ERR_LOCKED", `'${directory}' is changed again and again while it is opened`, { path: directory });
     recovered = afterPowerLoss(name, directory) ?? recovered;
   }
 }
@@ -246,6 +247,7 @@ class Writer {
   readonly #permissions: number;
   readonly #owner: fs.Stats;
   readonly #buffer = new Uint8Array(1 << 20);
+  readonly #words = new Uint32Array(this.#buffer.buffer);
   #fd = -1;
   #length = 0;
   #buffered = 0;
@@ -277,18 +279,17 @@ class Writer {
     const total = source.byteLength;
     if (this.#fd < 0) this.#create(total, this.base);
     else if (this.offset + total > this.#length) this.#roll(total);
-    const record = source.slice();
-    record[4] = sequence; // modulo 2^32
-    record[5] = Math.floor(sequence / 2 ** 32);
-    record[0] = recordChecksum(record, 0, record.length, this.#salt, this.position);
     const place = { position: this.position, segment: this.segment, offset: this.offset };
-    const bytes = new Uint8Array(record.buffer);
     if (this.#buffered + total > this.#buffer.byteLength) this.#flush();
-    if (total > this.#buffer.byteLength) writeFully(this.#fd, bytes, this.offset, this.#path);
-    else {
-      this.#buffer.set(bytes, this.#buffered);
-      this.#buffered += total;
-    }
+    const large = total > this.#buffer.byteLength;
+    const words = large ? source.slice() : this.#words;
+    const at = large ? 0 : this.#buffered / 4;
+    if (!large) words.set(source, at);
+    words[at + 4] = sequence; // modulo 2^32
+    words[at + 5] = Math.floor(sequence / 2 ** 32);
+    words[at] = recordChecksum(words, at, at + total / 4, this.#salt, this.position);
+    if (large) writeFully(this.#fd, new Uint8Array(words.buffer), this.offset, this.#path);
+    else this.#buffered += total;
     this.offset += total;
     this.bytes += total;
     return place;
@@ -468,12 +469,17 @@ function write(writer: Writer, id: Uint8Array, { leased, runs, nextSequence, seq
   const view = new DataView(bytes.buffer);
   const words = (offset: number, values: readonly number[]): void => values.forEach((value, i) => view.setBigUint64(offset + 8 * i, BigInt(value), true));
 
+  const read = (record: LeasedRecord, before: LeasedRecord | undefined): Uint32Array => {
+    if (before !== undefined && before.file !== record.file) before.file.close();
+    return record.file.words(record.offset, record.bytes);
+  };
   const entries = leased.slice(0, LEASE_COUNT);
+  let leaseSum = 0;
   entries.forEach((record, index) => {
-    const { position, segment, offset } = writer.add(record.file.words(record.offset, record.bytes), sequence);
-    record.file.close();
+    const { position, segment, offset } = writer.add(read(record, entries[index - 1]), sequence);
     let seal = salt;
     for (const value of [sequence, position, segment, offset, record.bytes]) seal = crcOfNumber(value, seal);
+    leaseSum += seal;
     const entry: number[] = [];
     entry[LEASE.sequence] = sequence;
     entry[LEASE.owner] = 0;
@@ -488,10 +494,8 @@ function write(writer: Writer, id: Uint8Array, { leased, runs, nextSequence, seq
   });
   const leasedBytes = writer.bytes;
   const cursor = { position: writer.position, segment: writer.segment, offset: writer.offset, sequence };
-  for (const record of leased.slice(LEASE_COUNT)) {
-    writer.add(record.file.words(record.offset, record.bytes), sequence++);
-    record.file.close();
-  }
+  for (let i = LEASE_COUNT; i < leased.length; i++) writer.add(read(leased[i] as LeasedRecord, leased[i - 1]), sequence++);
+  leased.at(-1)?.file.close();
   for (const { file, offset, end } of runs) {
     for (let at = offset; at < end; ) {
       const total = file.words(at, 8)[1] as number;
@@ -518,12 +522,14 @@ function write(writer: Writer, id: Uint8Array, { leased, runs, nextSequence, seq
   consumer[CONSUMER.leasedBytes] = leasedBytes;
   consumer[CONSUMER.head] = head;
   consumer[CONSUMER.leaseEnd] = entries.length;
+  consumer[CONSUMER.leaseSum] = leaseSum;
   const durable: number[] = [];
   durable[DURABLE.position] = writer.position;
   durable[DURABLE.segment] = writer.segment;
   durable[DURABLE.offset] = writer.offset;
   durable[DURABLE.sequence] = sequence;
   durable[DURABLE.failed] = 0;
+  durable[DURABLE.reserved] = 0;
   bytes.set(encodeHeader({ kind: "queue", id, fields: [shape.segmentBytes, shape.maxBytes, SLOT_COUNT, LEASE_COUNT, shape.spares] }));
   writeCells(view, PRODUCER_CELLS, PRODUCER_WORDS, producer, salt);
   writeCells(view, CONSUMER_CELLS, CONSUMER_WORDS, consumer, salt);

@@ -25,10 +25,10 @@ const PRODUCER_LOCK = 1024;
 const PRODUCER_CELLS = 1152;
 const PRODUCER_WORDS = 5;
 const DURABLE_CELLS = 1664;
-const DURABLE_WORDS = 5;
+const DURABLE_WORDS = 6;
 const CONSUMER_LOCK = 2048;
 const CONSUMER_CELLS = 2176;
-const CONSUMER_WORDS = 9;
+const CONSUMER_WORDS = 10;
 const NEXT_SEGMENT = 3072;
 const SPARES = 3200;
 const MOST_SPARES = 16;
@@ -496,6 +496,7 @@ interface Cursor extends Tail {
   readonly leasedBytes: number;
   readonly head: number;
   readonly leaseEnd: number;
+  readonly leaseSum: number;
 }
 
 function tailOf(cell: Cell): Tail {
@@ -503,8 +504,8 @@ function tailOf(cell: Cell): Tail {
   return { position, segment, offset, sequence, bytes };
 }
 function cursorOf(cell: Cell): Cursor {
-  const [, , , , , leased, leasedBytes, head, leaseEnd] = cell as [number, number, number, number, number, number, number, number, number];
-  return { ...tailOf(cell), leased, leasedBytes, head, leaseEnd };
+  const [leased, leasedBytes, head, leaseEnd, leaseSum] = cell.slice(5) as [number, number, number, number, number];
+  return { ...tailOf(cell), leased, leasedBytes, head, leaseEnd, leaseSum };
 }
 
 class Examination {
@@ -670,21 +671,20 @@ class Examination {
   }
 
   /** The leases that count, and which of them are damaged. */
-  #leases(state: ControlState, cursor: Cursor | undefined): { entries: RawLease[]; trouble: boolean; halfDone: boolean } {
+  #leases(state: ControlState, cursor: Cursor | undefined): { entries: RawLease[]; complete: boolean; halfDone: boolean } {
     const { view } = state;
+    const halves = new Uint32Array(view.buffer);
     const entries: RawLease[] = [];
-    let trouble = false;
     let halfDone = false;
+    let sum = 0;
     const seen = new Set<number>();
     for (let index = 0; index < LEASE_COUNT; index++) {
       const offset = LEASES + LEASE_BYTES * index;
+      if (halves.subarray(offset / 4, (offset + LEASE_BYTES) / 4).every((half) => half === 0)) continue;
       const raw = Array.from({ length: 8 }, (_, i) => view.getBigUint64(offset + 8 * i, true));
-      if (raw.every((value) => value === 0n)) continue;
       if (raw.some((value) => value > MAX_WORD)) {
         if (!this.#stays(offset, raw)) continue;
         this.#report("lease", "control", `lease entry ${index} has impossible words`, { offset });
-        // As a free one it is still in the way, but stands for nothing.
-        if (raw[0] !== 0n) trouble = true;
         continue;
       }
       const [sequence, owner, , sealed, position, segment, at, bytes] = raw.map(Number) as [number, number, number, number, number, number, number, number];
@@ -707,7 +707,6 @@ class Examination {
         if (state.settled || !holds) {
           if (state.settled || cursor === undefined || sequence <= cursor.sequence) {
             this.#report("lease", "control", `lease entry ${index} ${what}`, { offset });
-            trouble = true;
           }
         } else halfDone = true;
         if (!holds || seen.has(sequence)) continue;
@@ -719,15 +718,16 @@ class Examination {
         this.#report("lease", "control", `lease entry ${index} has an owner that never was, ${owner}`, { offset });
       }
       seen.add(sequence);
+      sum += seal;
       entries.push({ index, sequence, attempts: sealed % ATTEMPTS, position, segment, offset: at, bytes });
     }
-    if (cursor !== undefined && state.consumer.current !== undefined && entries.length !== cursor.leased) {
+    if (cursor !== undefined && state.consumer.current !== undefined && (entries.length !== cursor.leased || sum !== cursor.leaseSum)) {
       if (state.settled) {
-        this.#report("lease", "control", `${cursor.leased} records are leased by the consumer cell, but ${entries.length} by the lease table`, { offset: LEASES });
-        trouble = true;
+        this.#report("lease", "control", `by the consumer cell ${cursor.leased} records are leased, by the lease table ${entries.length}${entries.length === cursor.leased ? " others" : ""}`, { offset: LEASES });
       } else halfDone = true;
     }
-    return { entries: entries.sort((a, b) => a.sequence - b.sequence), trouble, halfDone };
+    const complete = cursor !== undefined && entries.length === cursor.leased && sum === cursor.leaseSum;
+    return { entries: entries.sort((a, b) => a.sequence - b.sequence), complete, halfDone };
   }
 
   #look(
@@ -746,7 +746,8 @@ class Examination {
       if (cursor.position > tail.position || cursor.sequence > tail.sequence || cursor.bytes > tail.bytes) this.#report("cells", "control", `the cursor (sequence ${cursor.sequence}) is ahead of the tail (${tail.sequence})`);
     }
     const leases = this.#leases(state, cursor);
-    const lostLeases = leases.trouble && (cursor === undefined || leases.entries.length < cursor.leased);
+    // Which records are leased is not known for certain unless the table is that of the cell; in memory it is, but for a change under way.
+    const lostLeases = !leases.complete && (state.settled || this.#powerLoss);
 
     // Where the segments lie. From the head on if leased records have to be looked for one by one.
     const byId = new Map<number, SegmentFile>();
@@ -792,7 +793,14 @@ class Examination {
     if (!sure) behindTail = tail === undefined ? 0 : runs.reduce((sum, run) => sum + Math.max(0, run.last - Math.max(run.first, tail.sequence) + 1), 0);
 
     // The leased ones. Without a cell or with damaged entries: all that are still there, rather than one too few.
-    const leased = this.#leasedRecords({ entries: leases.entries, byId, ours, cursor, cursorBase, all: lostLeases && cursor !== undefined, control, runs });
+    const leased = this.#leasedRecords({ entries: leases.entries, byId, ours, cursor, cursorBase, all: lostLeases && state.consumer.current !== undefined && (cursor?.leased ?? 0) > 0, control, runs });
+
+    // Without a cursor nothing says that they come first.
+    if (cursor === undefined && leased.records.length > 0) {
+      for (const { file, base, offset, bytes, sequence } of leased.records) runs.push({ file, base, offset, end: offset + bytes, first: sequence, last: sequence });
+      runs.sort((a, b) => a.first - b.first);
+      leased.records.length = 0;
+    }
 
     // What was consumed while this looked is no matter any more.
     const later = control.fd < 0 ? undefined : control.read(this.#salt).consumer.current;
@@ -910,6 +918,14 @@ class Examination {
     // At equal bases the one that the cells or its name vouch for.
     const rank = ({ file }: Tile): number => (file.id === tail?.segment || file.id === cursor?.segment ? 0 : file.id === file.nameId && file.header.error === undefined ? 1 : 2);
     placed.sort((a, b) => a.base - b.base || rank(a) - rank(b));
+    // One that leaves a hole in front of it and has no record where it says to lie, lies elsewhere.
+    let reached = lower;
+    for (let i = 0; i < placed.length; i++) {
+      const tile = placed[i] as Tile;
+      if (tile.base > reached && rank(tile) !== 0 && !this.#hasRecord(tile.file, tile.base)) placed.splice(i--, 1);
+      else reached = Math.max(reached, tile.base + tile.file.length);
+      tile.file.close();
+    }
     const tiles: Tile[] = [];
     const spare = new Set(ours.filter((file) => !placed.some((tile) => tile.file === file)));
     let position = lower;
@@ -940,7 +956,7 @@ class Examination {
     if (sure && (tailBase as number) >= position) fill((tailBase as number) + FIRST_RECORD);
     if (beyond) fill(Infinity);
     tiles.sort((a, b) => a.base - b.base);
-    for (const [i, tile] of tiles.entries()) this.#checkTile(tile, tiles[i + 1], sure && !beyond ? tailBase : undefined);
+    for (const [i, tile] of tiles.entries()) this.#checkTile(tile, tiles[i + 1], sure ? tailBase : undefined);
     if (tiles.length === 0 && tail === undefined && cursor === undefined) this.#notes.push("no segment says where it lies");
     return tiles;
   }
@@ -1040,13 +1056,17 @@ class Examination {
   }): { records: LeasedRecord[]; lost: number[] } {
     const records = new Map<number, LeasedRecord>();
     const lost: number[] = [];
+    let open: SegmentFile | undefined;
     for (const entry of entries) {
       // Without a cursor they are among the others.
       if (runs.some((run) => entry.sequence >= run.first && entry.sequence <= run.last)) continue;
       const base = entry.position - entry.offset;
       const candidates = [byId.get(entry.segment), ...ours.filter((file) => file.base === base)].filter((file) => file !== undefined);
       const file = candidates.find((candidate) => candidate.recordAt(entry.offset, entry.offset + entry.bytes, base, this.#salt) === entry.bytes && candidate.sequence === entry.sequence);
-      for (const candidate of candidates) candidate.close();
+      // One stays open: the next record is mostly in the same one.
+      for (const candidate of candidates) if (candidate !== file) candidate.close();
+      if (open !== file) open?.close();
+      open = file;
       if (file !== undefined) {
         records.set(entry.sequence, { file, base, offset: entry.offset, bytes: entry.bytes, sequence: entry.sequence, attempts: entry.attempts });
         continue;
@@ -1057,8 +1077,9 @@ class Examination {
       const name = byId.get(entry.segment)?.name ?? `segment-${entry.segment}`;
       this.#report("records", name, `the leased record ${entry.sequence} is not whole`, { segment: entry.segment, offset: entry.offset, position: entry.position, bytes: entry.bytes });
     }
+    open?.close();
     if (all && cursor !== undefined && cursorBase !== undefined) {
-      const head = byId.get(cursor.head)?.base ?? cursorBase;
+      const head = byId.get(cursor.head)?.base ?? 0;
       const before = records.size;
       for (const file of ours.filter((candidate) => candidate.base > 0 && candidate.base >= head && candidate.base <= cursorBase)) {
         const stop = file.base === cursorBase ? cursor.offset : Math.min(file.size, file.end >= FIRST_RECORD ? file.end : file.size);

@@ -562,6 +562,43 @@ test("after a power loss: records that the control file does not know of yet, gr
   });
 });
 
+test("after a power loss: a lease table of another moment than its cell costs no record", () => {
+  const path = files.next("log");
+  {
+    using a = Queue.open<number>(path, { group: "a", ...SMALL });
+    push(a, numbers(200));
+    assert.equal(a.popMany(150).length, 150);
+  }
+  const before = saved(path);
+  {
+    using a = Queue.open<number>(path, { group: "a" });
+    a.lease();
+    a.lease();
+    assert.equal(a.popMany(9).length, 9);
+  }
+  const after = saved(path);
+  const name = groupFileName("a");
+  const table = (of: Map<string, Uint8Array>): Uint8Array => (of.get(name) as Uint8Array).subarray(GROUP_LEASES);
+  const file = new Uint8Array(after.get(name) as Uint8Array);
+  file.set(table(before), GROUP_LEASES);
+  comeBack(path, new Map([...after, [name, file]]));
+  {
+    using a = Queue.open<number>(path, { group: "a" });
+    // From the oldest segment that the group needed.
+    const rest = [...a];
+    assert.deepEqual(rest, numbers(rest.length, 200 - rest.length));
+    assert.ok(rest.length >= 50, `${rest.length} come again`);
+    assert.equal(a.byteLength, 40 * rest.length);
+    const lease = a.lease();
+    assert.equal(a.popMany(1e6).length, rest.length - 1);
+    lease?.ack();
+    assert.deepEqual([a.length, a.byteLength], [0, 0]);
+  }
+  comeBack(path, after);
+  using a = Queue.open<number>(path, { group: "a" });
+  assert.deepEqual(a.popMany(1e6), [150, 151, ...numbers(39, 161)], "of one moment: just what is due");
+});
+
 test("a damaged log is not rebuilt as something else", () => {
   const path = files.next("log");
   {
