@@ -32,6 +32,7 @@ export { Lease, type LeaseOptions, Queue, type QueueOptions } from "./lib/queue.
 export type { Codec, JsonValue } from "./lib/queue/codec.ts";
 export { compressed, type CompressionOptions } from "./lib/queue/compressed.ts";
 export { DurabilityError } from "./lib/queue/durability.ts";
+export type { QueueGroup } from "./lib/queue/groups.ts";
 export { type QueueDamage, type QueueDamageCode, type QueueGap, QueueReport, type QueueSegment } from "./lib/queue/report.ts";
 export type { QueueHandle, QueueStats } from "./lib/queue/stats.ts";
 export {

@@ -117,6 +117,15 @@ export function checkBytes(name: string, data: unknown): Uint8Array {
   return data;
 }
 
+/** A name of 1 to `max` bytes of UTF-8, without a lone surrogate, for which there is no UTF-8. */
+export function checkName(name: string, value: unknown, max: number): string {
+  if (typeof value !== "string") throw invalidType(name, "a string", value);
+  if (!value.isWellFormed()) throw outOfRange(name, "a string without lone surrogates", value);
+  const bytes = textEncoder.encode(value).byteLength;
+  if (bytes === 0 || bytes > max) throw outOfRange(name, `1 to ${max} bytes of UTF-8`, value);
+  return value;
+}
+
 /** An operand or value of a 64-bit cell in number form. */
 export function checkSafe(name: string, value: number): void {
   if (!Number.isSafeInteger(value)) throw outOfRange(name, "an integer within ±(2^53 - 1), or a bigint", value);

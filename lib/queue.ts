@@ -5,15 +5,16 @@
  */
 import * as fs from "node:fs";
 import { resolve } from "node:path";
-import { abortSignal, boolean, checkInteger, checkOptions, checkPath, integer, oneOf, type OptionCheck } from "./checks.ts";
+import { abortSignal, boolean, checkInteger, checkName, checkOptions, checkPath, integer, oneOf, type OptionCheck } from "./checks.ts";
 import { closedError, invalidType, MapError, outOfRange, rangeError, readOnlyError, typeError } from "./errors.ts";
-import { CONSUMER, MAX_ATTEMPTS, MAX_SPARES, PRODUCER } from "./layout/queue.ts";
+import { CONSUMER, MAX_ATTEMPTS, MAX_GROUP_NAME_BYTES, MAX_SPARES, PRODUCER } from "./layout/queue.ts";
 import { native } from "./native/native.ts";
 import { type Codec, codecOption, defaultCodec, type JsonValue, type PayloadCodec, type Prepared, suited } from "./queue/codec.ts";
 import { doomQueue } from "./queue/auto_unlink.ts";
 import { Backwards } from "./queue/backwards.ts";
 import { Consumer } from "./queue/consumer.ts";
 import { type Control, createQueue, type Shape } from "./queue/control.ts";
+import { Groups, type QueueGroup } from "./queue/groups.ts";
 import { type LeaseEntry, LeaseTable } from "./queue/leases.ts";
 import { Durability, DurabilityError, type DurabilityOptions } from "./queue/durability.ts";
 import { Producer } from "./queue/producer.ts";
@@ -37,9 +38,29 @@ export interface QueueOptions<T = JsonValue> {
   /** The queue never holds more than `capacityBytes`. */
   fixedSize?: boolean;
   /**
+   * The group that this handle consumes for. A queue that is made with it is a log: each of its groups gets every record, in order, and within
+   * a group each record goes to one consumer, as in a work queue. A group is made when it is first opened (in mode "rw"). A name has 1 to 100
+   * bytes of UTF-8.
+   */
+  group?: string;
+  /** With `true` the queue is, or is made as, a log, which this handle pushes to and looks at without consuming. */
+  groups?: boolean;
+  /** Where a new group starts: with the oldest record that the log still has (the default), or with the next one that is pushed. */
+  groupStart?: "oldest" | "newest";
+  /**
+   * Of a log, for its creation: its oldest segments are given up while those behind them hold at least so many bytes of records, whether
+   * groups have had them or not. Without `retainBytes` and `retainMs` a record is kept until every group has removed it.
+   */
+  retainBytes?: number;
+  /**
+   * Of a log, for its creation: a segment is given up when its last record is older than so many milliseconds, by the wall clock, whether groups
+   * have had it or not. With `retainBytes`: when either says so.
+   */
+  retainMs?: number;
+  /**
    * Whether this handle consumes alone, which makes the order strict: while it is open no other handle consumes. Further exclusive ones stand
    * by: they find nothing, and one of them takes over as soon as the holder is closed or dies. With an ordinary consumer about,
-   * the exclusive one waits; an ordinary one that finds an exclusive gets `ERR_LOCKED`.
+   * the exclusive one waits; an ordinary one that finds an exclusive gets `ERR_LOCKED`. In a log: among the consumers of the group.
    */
   exclusive?: boolean;
   /** How often `lease` hands out a record at most: one that comes up once more goes to `deadLetter` instead. */
@@ -86,11 +107,20 @@ const DEFAULT_CAPACITY_BYTES = 2 << 20;
 const MIN_SEGMENT_BYTES = 4096;
 const MAX_SEGMENT_BYTES: number = 64 << 20;
 
+function groupName(name: string, value: unknown): string {
+  return checkName(name, value, MAX_GROUP_NAME_BYTES);
+}
+
 const OPEN_OPTIONS = {
   codec: codecOption as OptionCheck<PayloadCodec>,
   capacityBytes: integer(1),
   maxCapacityBytes: integer(1),
   fixedSize: boolean,
+  group: groupName,
+  groups: boolean,
+  groupStart: oneOf("oldest", "newest"),
+  retainBytes: integer(1),
+  retainMs: integer(1),
   exclusive: boolean,
   maxAttempts: integer(1, MAX_ATTEMPTS - 1),
   deadLetter: checkPath,
@@ -111,7 +141,7 @@ const WAITING_LEASE_OPTIONS = { leaseMs, ...TAKE_OPTIONS };
 const POP_MANY_OPTIONS = { wait: boolean, ...TAKE_OPTIONS };
 const CONSUME_OPTIONS = { signal: abortSignal };
 
-function shapeOf(capacityBytes: number, maxBytes: number): Shape {
+function shapeOf(capacityBytes: number, maxBytes: number): Omit<Shape, "log" | "retainBytes" | "retainMs"> {
   const half = Math.ceil(capacityBytes / 2 / 4096) * 4096;
   const segmentBytes = Math.min(MAX_SEGMENT_BYTES, Math.max(MIN_SEGMENT_BYTES, half));
   // One segment is the tail, the others of the first allocation are spares.
@@ -225,6 +255,8 @@ export class Queue<T = JsonValue> implements Disposable {
   readonly #waiting: Waiting;
   readonly #rules: ConsumerRules;
   readonly #durability: Durability;
+  /** Of a log. */
+  readonly #groups: Groups | undefined;
   /** Where records go that were handed out too often; opened when the first one comes. */
   #deadLetters: Queue<Uint8Array> | undefined;
   /** Removes the queue. */
@@ -243,6 +275,14 @@ export class Queue<T = JsonValue> implements Disposable {
     this.#waiting = new Waiting(control, this.#consumer);
     this.#rules = rules;
     this.#durability = new Durability(control, this.#segments, this.#reader, rules.durability);
+    if (control.shape.log) {
+      const groups = new Groups(control, this.#segments, this.#reader);
+      this.#groups = groups;
+      const trim = (): void => groups.trim();
+      this.#consumer.giveUpInLog = trim;
+      this.#producer.removedFromLog = () => groups.removedBytes();
+      if (control.shape.retainBytes > 0 || control.shape.retainMs > 0) this.#producer.afterRoll = trim;
+    }
     if (rules.durability.mode === "each") this.#consumer.beforeGrant = (index) => this.#durability.leased(index);
   }
 
@@ -250,7 +290,8 @@ export class Queue<T = JsonValue> implements Disposable {
    * Opens the queue at `path`, a directory; in mode "rw" it is created if there is nothing of that name.
    *
    * Errors: `MapError` `ENOENT` (mode "r"), `ERR_NOT_HOLDFAST`, `ERR_VERSION`, `ERR_KIND`, `ERR_CORRUPT` for something that is
-   * no sound queue, which is left as it is; `ENOSPC` if the first allocation does not fit, with nothing left behind.
+   * no sound queue, which is left as it is; `ENOSPC` if the first allocation does not fit, with nothing left behind. `ERR_KIND` too for a
+   * work queue that is opened with `group` or `groups`; `ENOENT` for a group that there is not, in mode "r".
    */
   static open<T = JsonValue>(path: string | URL, options?: QueueOptions<T>): Queue<T> {
     const name = checkPath("path", path);
@@ -272,11 +313,18 @@ export class Queue<T = JsonValue> implements Disposable {
     if (maxCapacityBytes !== undefined && maxCapacityBytes < capacityBytes && given.capacityBytes !== undefined) {
       throw outOfRange("maxCapacityBytes", `at least "capacityBytes", ${capacityBytes}`, maxCapacityBytes);
     }
+    const { group, groups = false, groupStart, retainBytes = 0, retainMs = 0 } = given;
+    const log = group !== undefined || groups;
+    if (groupStart !== undefined && group === undefined) throw typeError('"groupStart" needs "group"');
+    if (retainBytes + retainMs > 0 && !log) throw typeError('"retainBytes" and "retainMs" are for a log: they need "group" or "groups"');
+    if (retainBytes + retainMs > 0 && (fixedSize || maxCapacityBytes !== undefined)) {
+      throw typeError('"retainBytes" and "retainMs" give the oldest records up, "maxCapacityBytes" and "fixedSize" refuse new ones: choose one');
+    }
     native();
     const maxBytes = fixedSize ? capacityBytes : (maxCapacityBytes ?? 0);
-    const shape = shapeOf(maxBytes === 0 ? capacityBytes : Math.min(capacityBytes, maxBytes), maxBytes);
+    const shape: Shape = { ...shapeOf(maxBytes === 0 ? capacityBytes : Math.min(capacityBytes, maxBytes), maxBytes), log, retainBytes, retainMs };
     if (mode === "rw" && !fs.existsSync(directory)) createQueue(directory, shape, permissions);
-    const opened = openControl(name, directory, mode);
+    const opened = openControl(name, directory, mode, log, group === undefined ? undefined : { name: group, start: groupStart ?? "oldest" });
     const { control } = opened;
     try {
       const queue = new Queue<T>(name, opened, suited(codec), {
@@ -342,7 +390,7 @@ export class Queue<T = JsonValue> implements Disposable {
     return this.#control.closed;
   }
 
-  /** Records in the queue, those that are leased included. Constant time. */
+  /** Records in the queue, those that are leased included. Constant time. In a log: of the group; without one, what the log keeps. */
   get length(): number {
     const { cursor, tail } = this.#open().look();
     return (tail[PRODUCER.sequence] as number) - (cursor[CONSUMER.sequence] as number) + (cursor[CONSUMER.leased] as number);
@@ -387,7 +435,10 @@ export class Queue<T = JsonValue> implements Disposable {
     return count;
   }
 
-  /** Removes and returns the oldest value; undefined if there is none. A record that can't be decoded stays. */
+  /**
+   * Removes and returns the oldest value; undefined if there is none. A record that can't be decoded stays. As with all calls that
+   * consume: `ERR_KIND` if the queue is a log and was opened without `group`.
+   */
   pop(): T | undefined {
     if (!this.#codec.builtIn) return this.#takeOne()?.value;
     if (!this.#turn()) return undefined;
@@ -581,7 +632,23 @@ export class Queue<T = JsonValue> implements Disposable {
    */
   compact(): void {
     this.#writable();
-    this.#consumer.compact();
+    if (this.#groups !== undefined) this.#groups.compact();
+    else this.#consumer.compact();
+  }
+
+  /** The groups of a log, by name; none in a work queue. Without a lock: some microseconds for each. */
+  groups(): QueueGroup[] {
+    this.#open();
+    return this.#groups?.list() ?? [];
+  }
+
+  /**
+   * Removes a group of a log: its cursor and its leases. What no other group needs is given up with it. False if there is none of that
+   * name. `ERR_LOCKED` while a handle of the group is open.
+   */
+  removeGroup(name: string): boolean {
+    this.#writable();
+    return this.#groups?.remove(groupName("name", name)) ?? false;
   }
 
   /**
@@ -611,6 +678,7 @@ export class Queue<T = JsonValue> implements Disposable {
       if (!this.closed) this.#durability.close();
     } finally {
       this.#segments.close();
+      this.#groups?.close();
       this.#control.close();
       this.#deadLetters?.close();
       lookNow(); // who waits here hears of it at once
@@ -639,6 +707,9 @@ export class Queue<T = JsonValue> implements Disposable {
   #turn(): boolean {
     this.#writable();
     if (this.#control.mayConsume) return true;
+    if (this.#groups !== undefined && this.#control.group === undefined) {
+      throw new MapError("ERR_KIND", `'${this.path}' is a log, which is read by groups: open it with "group" to consume`, { path: this.path });
+    }
     const { exclusive } = this.#rules;
     if (this.#control.takeTurn(exclusive)) return true;
     if (exclusive) return false;
@@ -699,9 +770,9 @@ export class Queue<T = JsonValue> implements Disposable {
     }
     for (;;) {
       this.#open();
-      const sequence = cell[CONSUMER.sequence] as number;
-      if (!this.#step(cell)) return;
-      if (cell[CONSUMER.sequence] === sequence + 1) yield reader.decoded(sequence) as T;
+      const sequence = this.#step(cell);
+      if (sequence === undefined) return;
+      yield reader.decoded(sequence) as T;
     }
   }
 
@@ -722,22 +793,22 @@ export class Queue<T = JsonValue> implements Disposable {
     return entry === undefined ? [] : [entry];
   }
 
-  /**
-   * Reads the next record of a walk and moves `cell` over it, or moves `cell` to the cursor if that has overtaken it. False at
-   * the end.
-   */
-  #step(cell: Float64Array): boolean {
-    this.#segments.trim();
-    try {
-      return this.#reader.next(cell) !== undefined;
-    } catch (error) {
-      if (!(error instanceof MapError)) throw error;
-      // The record may have been consumed and its segment used for others while it was read.
-      const { cursor } = this.#reader.look();
-      const ahead = (cursor[CONSUMER.position] as number) > (cell[CONSUMER.position] as number);
-      if (!ahead) throw error;
-      cell.set(cursor);
-      return true;
+  /** Reads the next record of a walk, moves `cell` over it, and returns its sequence; undefined at the end. */
+  #step(cell: Float64Array): number | undefined {
+    for (;;) {
+      this.#segments.trim();
+      const from = cell[CONSUMER.position] as number;
+      try {
+        return this.#reader.next(cell)?.sequence;
+      } catch (error) {
+        if (!(error instanceof MapError)) throw error;
+        // The record may have been consumed and its segment used for others while it was read: the walk goes on at the cursor.
+        this.#control.kept.forget(); // read in full, with its fence
+        const { cursor } = this.#reader.look();
+        const ahead = (cursor[CONSUMER.position] as number) > from;
+        if (!ahead) throw error;
+        cell.set(cursor);
+      }
     }
   }
 }

@@ -26,7 +26,7 @@ export const FORMAT_VERSION = 1;
 export const MAGIC: readonly number[] = [0x48, 0x46, 0x53, 0x54, 0x0d, 0x0a, 0x1a, 0x00];
 
 /** The kinds of file. */
-export const kinds = { counters: 1, queue: 2, segment: 3, metrics: 4, "block store": 5, "shared memory": 6 } as const;
+export const kinds = { counters: 1, queue: 2, segment: 3, metrics: 4, "block store": 5, "shared memory": 6, group: 7 } as const;
 export type Kind = keyof typeof kinds;
 
 const VERSION = 8;

@@ -1,12 +1,14 @@
 /**
- * The files of a queue. A queue is a directory with one control file, `control`, and segment files, `segment-<id>`. All numbers
- * are little-endian u64 below 2^53 unless said otherwise.
+ * The files of a queue. A queue is a directory with one control file, `control`, and segment files, `segment-<id>`; a log, which is read by
+ * groups, has a file `group-<hex digits of the name's UTF-8>` for each group as well. All numbers are little-endian u64 below 2^53 unless
+ * said otherwise.
  *
  * The control file, of a fixed length:
  *
  * ```
  *     0  header           128 bytes, kind queue; fields: segment bytes, most bytes of content (0 = no limit), slots, lease
- *                         entries, spare segments that are kept
+ *                         entries, spare segments that are kept, 1 = a log, bytes and milliseconds that it retains (0 = no
+ *                         limit)
  *  1024  producer lock    owner u64, sleepers u32, waiting u32, bell u32 (csrc/holdfast.h, commit)
  *  1152  producer cells   version, two cells of: PRODUCER words
  *  1536  durable lock
@@ -30,7 +32,17 @@
  *   128  base             position of the file's first byte while the segment is part of the queue; 0 while it is free
  *   136  end              offset behind the last record, once the queue has gone on to the next segment
  *   144  next             id of that segment
+ *   152  time             sealed; of a log: when it went on to the next segment, milliseconds since 1970
  *   256  records
+ * ```
+ *
+ * A group's file, of a fixed length:
+ *
+ * ```
+ *     0  header           128 bytes, kind group; fields: lease entries, bytes of the name, CRC-32C of the name
+ *  2048  consumer lock
+ *  2176  consumer cells   version, two cells of: GROUP words
+ *  4096  lease entries    64 bytes each: LEASE words
  * ```
  *
  * A record, a multiple of 8 bytes:
@@ -72,6 +84,10 @@ export const LEASES: number = SLOTS + SLOT_COUNT * SLOT_BYTES;
 export const LEASE_BYTES = 64;
 export const LEASE_COUNT = 4096;
 export const CONTROL_BYTES: number = LEASES + LEASE_COUNT * LEASE_BYTES;
+/** In a group's file; its consumer lock and cells lie where the control file has them. */
+export const GROUP_LEASES = 4096;
+export const GROUP_BYTES: number = GROUP_LEASES + LEASE_COUNT * LEASE_BYTES;
+export const MAX_GROUP_NAME_BYTES = 100;
 
 /** Words of the producer cell: where the next record goes. */
 export const PRODUCER = {
@@ -121,6 +137,15 @@ export const CONSUMER = {
 } as const;
 export const CONSUMER_WORDS = 10;
 
+/** Words of a group's consumer cell: those of any consumer cell, and two more. */
+export const GROUP: Readonly<Record<"headBase" | "missed", number>> = {
+  /** Base of the head: what lies before it is no longer needed, or lost. */
+  headBase: CONSUMER_WORDS,
+  /** Records that the group has not had: the log's limits overtook it. */
+  missed: CONSUMER_WORDS + 1,
+};
+export const GROUP_WORDS: number = CONSUMER_WORDS + 2;
+
 /** Words of a lease entry. */
 export const LEASE = {
   /** 0 = free. An entry counts only if its sequence is below that of the consumer cell. */
@@ -151,6 +176,8 @@ export const SEGMENT_WORDS_OFFSET = 128;
 /** Words of a segment that change. */
 export const SEGMENT = { base: 0, end: 1, next: 2 } as const;
 export const SEGMENT_WORDS = 3;
+/** A sealed word. */
+export const SEGMENT_TIME = 152;
 export const RECORDS_OFFSET = 256;
 /** Base of the first segment. Not 0, which means free. */
 export const FIRST_BASE = 4096;
@@ -178,4 +205,28 @@ export function segmentName(id: number): string {
 export function segmentId(name: string): number | undefined {
   const match = /^segment-([1-9][0-9]{0,15})$/.exec(name);
   return match === null ? undefined : Number(match[1]);
+}
+
+const encoder = new TextEncoder();
+const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+
+/** Name of a group's file. */
+export function groupFileName(group: string): string {
+  return `group-${Array.from(encoder.encode(group), (byte) => byte.toString(16).padStart(2, "0")).join("")}`;
+}
+
+/** The group of a file name; undefined for another name. */
+export function groupOfFile(name: string): string | undefined {
+  const digits = /^group-((?:[0-9a-f]{2})+)$/.exec(name)?.[1];
+  if (digits === undefined || digits.length > 2 * MAX_GROUP_NAME_BYTES) return undefined;
+  try {
+    return decoder.decode(Uint8Array.from({ length: digits.length / 2 }, (_, i) => parseInt(digits.slice(2 * i, 2 * i + 2), 16)));
+  } catch {
+    return undefined;
+  }
+}
+
+/** Whether a name is that of a group's file which is being made, or whose maker died. */
+export function isUnfinishedGroup(name: string): boolean {
+  return /^\.group-[0-9a-f]+\.[0-9a-f]{16}\.tmp$/.test(name);
 }

@@ -10,7 +10,7 @@ import * as fs from "node:fs";
 import { join } from "node:path";
 import { whenGone } from "../auto_unlink.ts";
 import { fileSystem, temporaryName } from "../files.ts";
-import { CONTROL_NAME, segmentId } from "../layout/queue.ts";
+import { CONTROL_NAME, groupOfFile, isUnfinishedGroup, segmentId } from "../layout/queue.ts";
 import type { Control } from "./control.ts";
 
 /** What a name stands for. */
@@ -58,7 +58,7 @@ function removeQueue(place: string, own: Identity, control: Identity): void {
 }
 
 function ours(name: string): boolean {
-  return name === CONTROL_NAME || segmentId(name) !== undefined;
+  return name === CONTROL_NAME || segmentId(name) !== undefined || groupOfFile(name) !== undefined || isUnfinishedGroup(name);
 }
 
 /** Removes the queue's files, the control file first: without it nobody takes the rest for a queue. */

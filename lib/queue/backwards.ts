@@ -138,11 +138,11 @@ export class Backwards {
       return look();
     } catch (error) {
       if (!(error instanceof MapError)) throw error;
-      const { cursor } = this.#control;
       // Read in full, with its fence: bytes of a later use were seen, so the base of that use is seen below.
-      cursor.forget();
-      this.#control.read(cursor);
-      if ((cursor.values[CONSUMER.position] as number) < position) throw error;
+      this.#control.cursor.forget();
+      this.#control.kept.forget();
+      const { cursor: at } = this.#reader.look();
+      if ((at[CONSUMER.position] as number) < position) throw error;
       if (base !== undefined && this.#baseOf(segment) === base) throw error;
       return undefined;
     }

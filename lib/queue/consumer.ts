@@ -4,14 +4,17 @@
  * Invariants:
  *   - Nothing is removed before the commit, or the freeing of a lease entry, that says so; and nothing fails after it.
  *   - A record that was handed out has its lease entry before the cursor moves over it.
+ *   - In a log, the segments that a group walks over may be given up meanwhile. What is committed was read before: the retention's cell is
+ *     looked at after all that was read in segments and before anything is written.
  *
  * @module
  */
 import { MapError } from "../errors.ts";
-import { CONSUMER, LEASE_COUNT, PRODUCER, RECORDS_OFFSET } from "../layout/queue.ts";
+import { CONSUMER, GROUP, LEASE_COUNT, PRODUCER, RECORDS_OFFSET } from "../layout/queue.ts";
 import { native } from "../native/native.ts";
 import type { NativeFunctions } from "../native/symbols.ts";
 import type { Control } from "./control.ts";
+import { firstNeeded, overtaken, skipLost } from "./groups.ts";
 import type { LeaseEntry, LeaseTable } from "./leases.ts";
 import { goBack, type Reader } from "./reader.ts";
 import type { Segments } from "./segments.ts";
@@ -32,6 +35,10 @@ export class Consumer {
   beforeGrant: ((index: number) => void) | undefined;
   /** The lease table was written to, and the commit that goes with it is still to come. */
   #halfDone = false;
+  /** Of a log: gives up what no group needs. Never fails. */
+  giveUpInLog: (() => void) | undefined;
+  /** Of a group: position in front of which the operation under way needs nothing. */
+  #first = 0;
 
   constructor(control: Control, segments: Segments, leases: LeaseTable, reader: Reader) {
     this.#control = control;
@@ -125,6 +132,7 @@ export class Consumer {
           break;
         }
       }
+      this.#assertKept();
       this.#reader.inbox.shrink();
       if (values.length === 0) {
         this.#control.release(this.#control.consumer);
@@ -147,6 +155,7 @@ export class Consumer {
       const deadline = this.#deadline(leaseMs);
       const again = this.#again(entries, cell);
       if (again !== undefined) {
+        this.#assertKept();
         const entry = { ...again, owner, deadline, attempts: again.attempts + 1 };
         this.#leases.transfer(entry);
         control.release(control.consumer);
@@ -159,6 +168,7 @@ export class Consumer {
         return undefined;
       }
       const entry: LeaseEntry = { ...place, index, owner, deadline, attempts: 1 };
+      this.#assertKept();
       // Counts only once the commit has moved the cursor over the record.
       this.#halfDone = true;
       this.#leases.write(entry);
@@ -255,8 +265,7 @@ export class Consumer {
       control.publish(control.consumer);
       for (let index = 0; index < end; index++) this.#leases.clear(index);
       this.#halfDone = false;
-      this.#segments.giveUp(free);
-      this.#sweepIfAsked(cell);
+      this.#giveUp(free, cell);
       control.release(control.consumer);
       return count;
     });
@@ -335,12 +344,26 @@ export class Consumer {
    * leaves the cell as it is and releases the lock itself.
    */
   #locked<R>(change: () => R): R {
+    if (this.#control.group === undefined) return this.#once(change);
+    for (;;) {
+      try {
+        return this.#once(change);
+      } catch (error) {
+        // Each time the log has given up more, so it comes to an end.
+        if (!this.#overtaken()) throw error;
+      }
+    }
+  }
+
+  #once<R>(change: () => R): R {
     const control = this.#control;
+    this.#first = Infinity;
     this.#segments.trim();
     const takenOver = control.acquire(control.consumer);
     try {
       if (takenOver) this.#repair();
       this.#halfDone = false;
+      if (control.group !== undefined) this.#catchUp();
       return change();
     } catch (error) {
       try {
@@ -357,12 +380,47 @@ export class Consumer {
     }
   }
 
+  /** Goes on from what is kept, if the log has given up records that the group had not finished with. */
+  #catchUp(): void {
+    const control = this.#control;
+    const cell = control.consumer.values;
+    control.read(control.kept);
+    const { values: kept } = control.kept;
+    if (overtaken(cell, kept)) {
+      const lost = skipLost(cell, kept, this.#reader.entries(cell, 0), this.#leases);
+      // Published first: with the head behind them the entries count no more, and a repair frees them.
+      this.#halfDone = true;
+      control.publish(control.consumer);
+      for (const { index } of lost) this.#leases.clear(index);
+      this.#halfDone = false;
+    }
+    this.#first = firstNeeded(cell);
+  }
+
+  /** Whether the log has given up something that the operation may have read, or was about to. */
+  #overtaken(): boolean {
+    const { kept } = this.#control;
+    // Read in full: it pairs with the store that gave the segment to another use, which may have been seen.
+    kept.forget();
+    this.#control.read(kept);
+    return (kept.values[POSITION] as number) > this.#first;
+  }
+
+  /** Throws if what was read since the lock was taken may be of another use of a segment; `#locked` tries again. */
+  #assertKept(): void {
+    if (this.#control.group !== undefined && this.#overtaken()) throw this.#reader.corrupt("segments were given up while they were read");
+  }
+
   /** Makes the lease table and its counts agree again, after an owner died between two of its steps. */
   #repair(): void {
     this.#segments.requestSweep();
     const control = this.#control;
     const cell = control.consumer.values;
-    const { leased, bytes, end, sum } = this.#leases.repair(cell[CONSUMER.sequence] as number, cell[CONSUMER.leaseEnd] as number);
+    const { leased, bytes, end, sum } = this.#leases.repair(
+      cell[CONSUMER.sequence] as number,
+      cell[CONSUMER.leaseEnd] as number,
+      control.group === undefined ? 0 : (cell[GROUP.headBase] as number),
+    );
     if (leased === cell[CONSUMER.leased] && bytes === cell[CONSUMER.leasedBytes] && end <= (cell[CONSUMER.leaseEnd] as number)) return;
     cell[CONSUMER.leased] = leased;
     cell[CONSUMER.leasedBytes] = bytes;
@@ -422,6 +480,10 @@ export class Consumer {
     let head = cell[CONSUMER.head] as number;
     for (; !needed(head); head = this.#segments.following(head)) free.push(head);
     cell[CONSUMER.head] = head;
+    if (this.#control.group !== undefined) {
+      if (free.length > 0) cell[GROUP.headBase] = this.#segments.state(head).base;
+      this.#assertKept();
+    }
     return free;
   }
 
@@ -435,9 +497,18 @@ export class Consumer {
     // First nobody refers to them, then they are used again; still inside the lock, which keeps a sweep out.
     control.publish(control.consumer);
     this.#halfDone = false;
+    this.#giveUp(free, cell);
+    control.release(control.consumer);
+  }
+
+  /** Gives up segments that this side no longer needs; in a log, where others may need them, those that none does. */
+  #giveUp(free: readonly number[], cell: Float64Array): void {
+    if (this.giveUpInLog !== undefined) {
+      this.giveUpInLog();
+      return;
+    }
     this.#segments.giveUp(free);
     this.#sweepIfAsked(cell);
-    control.release(control.consumer);
   }
 
   /**

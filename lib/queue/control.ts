@@ -6,7 +6,8 @@
  *   - A handle that may write holds a slot: an open-file-description lock on the slot's byte, which the kernel drops when the
  *     process dies, and a generation that no earlier holder of the slot had.
  *   - A lock is taken from its owner only on the kernel's proof that the owner is gone, never by time.
- *   - Order of locks: consumer, then producer.
+ *   - Order of locks: consumer, then (of a log) retention, then producer. The retention lock and cell are the consumer lock and cell of the
+ *     control file, where a work queue has its only consumer side; the groups of a log have theirs in files of their own.
  *
  * @module
  */
@@ -30,6 +31,8 @@ import {
   DURABLE_LOCK,
   DURABLE_WORDS,
   FIRST_BASE,
+  GROUP_LEASES,
+  GROUP_WORDS,
   LEASE,
   LEASE_BYTES,
   LEASE_COUNT,
@@ -50,11 +53,12 @@ import {
   SLOTS,
   SPARES,
 } from "../layout/queue.ts";
-import { allocateScratch, native, type Scratch } from "../native/native.ts";
+import { type Address, allocateScratch, native, type Scratch } from "../native/native.ts";
 import { BELL_OFFSET, codes, lockKinds, mapFlags, type NativeFunctions } from "../native/symbols.ts";
 import { takeLock, unlock } from "../range_lock.ts";
 import { Region } from "../region.ts";
 import { bootField, isThisBoot } from "./boot.ts";
+import { type Group, openGroup } from "./groups.ts";
 import { createSegment } from "./segments.ts";
 
 /** What a queue is made with; part of its files for ever. */
@@ -65,6 +69,25 @@ export interface Shape {
   readonly maxBytes: number;
   /** Free segments that are kept for use instead of being removed. */
   readonly spares: number;
+  /** Whether it is a log, read by groups; otherwise a work queue. */
+  readonly log: boolean;
+  /** Of a log: how many bytes, and milliseconds, records are kept whether groups need them or not; 0 = no limit. */
+  readonly retainBytes: number;
+  readonly retainMs: number;
+}
+
+/** The group that a handle is to consume for. */
+export interface GroupRequest {
+  readonly name: string;
+  /** Where the group starts if it is new. */
+  readonly start: "oldest" | "newest";
+}
+
+/** The lease table of a consumer side: its file, where it lies there, and the seed of its seals. */
+export interface LeasePlace {
+  readonly region: Region;
+  readonly offset: number;
+  readonly salt: number;
 }
 
 /** How long a lock may stay another's before `ERR_LOCKED`. */
@@ -76,20 +99,23 @@ const LOCK_SLEEP_MS = 2;
 
 /** Values of one commit cell and where the native functions find them. */
 export class Side {
-  readonly name: "producer" | "consumer" | "durable";
+  readonly name: "producer" | "consumer" | "durable" | "retention";
   readonly values: Float64Array;
   readonly lock: number;
   readonly cells: number;
   readonly count: number;
+  /** Seed of the cells' checksums. */
+  readonly salt: number;
   readonly address: number;
   /** Behind the values: which version of the cell they are. */
   readonly #version: Float64Array;
 
-  constructor(name: Side["name"], lock: number, cells: number, count: number, scratch: Scratch, offset: number) {
+  constructor(name: Side["name"], lock: number, cells: number, count: number, salt: number, scratch: Scratch, offset: number) {
     this.name = name;
     this.lock = lock;
     this.cells = cells;
     this.count = count;
+    this.salt = salt;
     this.values = new Float64Array(scratch.buffer, offset, count);
     this.#version = new Float64Array(scratch.buffer, offset + 8 * count, 1);
     this.address = scratch.address + offset;
@@ -114,15 +140,23 @@ export class Control {
   readonly id: Uint8Array;
   /** CRC-32C of the id: seed of every checksum, so that bytes of another queue never pass. */
   readonly salt: number;
+  /** The group that this handle consumes for; none in a work queue. */
+  readonly group: Group | undefined;
   /** This handle in lock words and leases; 0 for a handle that only reads. */
   readonly owner: number;
   readonly region: Region;
   readonly producer: Side;
+  /** The side that this handle consumes with. Of a log without a group: that of the retention. */
   readonly consumer: Side;
+  readonly leasePlace: LeasePlace;
   /** A second copy of the producer cell, for the consumer side. */
   readonly tail: Side;
   /** A second copy of the consumer cell, for the producer side and readers. */
   readonly cursor: Side;
+  /** Of a log: the oldest record that is kept, as the place of a cursor. Of a work queue: the consumer side. */
+  readonly retention: Side;
+  /** A second copy of the retention cell, for readers. Of a work queue: of the consumer cell. */
+  readonly kept: Side;
   /** Up to where all records are on storage. */
   readonly durable: Side;
   /** Words that are on their way to or from a mapping. */
@@ -133,10 +167,12 @@ export class Control {
   readonly #hf: NativeFunctions;
   readonly #scratch: Scratch;
 
-  constructor(directory: string, mode: "r" | "rw") {
+  /** `ERR_KIND` for a work queue where a log is asked for. */
+  constructor(directory: string, mode: "r" | "rw", log = false, request?: GroupRequest) {
     const path = join(directory, CONTROL_NAME);
     const file = new Descriptor(openControl(directory, path, mode));
     let region: Region | undefined;
+    let group: Group | undefined;
     try {
       const size = fileSystem(path, () => fs.fstatSync(file.fd)).size;
       const header = decodeHeader(readUpTo(file.fd, 0, HEADER_BYTES, path), "queue", path);
@@ -144,6 +180,9 @@ export class Control {
         throw new MapError("ERR_CORRUPT", `'${path}' has ${size} bytes instead of ${CONTROL_BYTES}`, { path });
       }
       this.shape = readShape(header, path);
+      if (log && !this.shape.log) {
+        throw new MapError("ERR_KIND", `'${directory}' is a work queue, where each record goes to one consumer: open it without "group" and "groups"`, { path: directory });
+      }
       this.id = header.id;
       const writable = mode === "rw";
       const flags = writable ? mapFlags.WRITE : 0;
@@ -156,17 +195,33 @@ export class Control {
       this.#hf = native();
       this.#scratch = allocateScratch(1024);
       const side = (name: Side["name"], lock: number, cells: number, count: number, offset: number): Side =>
-        new Side(name, this.region.address + lock, this.region.address + cells, count, this.#scratch, offset);
+        new Side(name, this.region.address + lock, this.region.address + cells, count, this.salt, this.#scratch, offset);
       this.producer = side("producer", PRODUCER_LOCK, PRODUCER_CELLS, PRODUCER_WORDS, 0);
-      this.consumer = side("consumer", CONSUMER_LOCK, CONSUMER_CELLS, CONSUMER_WORDS, 128);
       this.tail = side("producer", PRODUCER_LOCK, PRODUCER_CELLS, PRODUCER_WORDS, 256);
-      this.cursor = side("consumer", CONSUMER_LOCK, CONSUMER_CELLS, CONSUMER_WORDS, 384);
       this.durable = side("durable", DURABLE_LOCK, DURABLE_CELLS, DURABLE_WORDS, 640);
       this.words = new Float64Array(this.#scratch.buffer, 512, 16);
       this.wordsAddress = this.#scratch.address + 512;
+      const which = this.shape.log ? "retention" : "consumer";
+      this.retention = side(which, CONSUMER_LOCK, CONSUMER_CELLS, CONSUMER_WORDS, 768);
+      this.kept = side(which, CONSUMER_LOCK, CONSUMER_CELLS, CONSUMER_WORDS, 896);
       if (mode === "r") this.#assertTail();
       this.owner = mode === "rw" ? this.#enter() : 0;
+      // Without an owner it is written to by nobody: it was written in another boot, and is looked at first.
+      group = request === undefined || (writable && this.owner === 0) ? undefined : openGroup(this, request);
+      if (group !== undefined) {
+        const { region: { address }, salt } = group;
+        const groupSide = (offset: number): Side =>
+          new Side("consumer", address + CONSUMER_LOCK, address + CONSUMER_CELLS, GROUP_WORDS, salt, this.#scratch, offset);
+        this.consumer = groupSide(128);
+        this.cursor = groupSide(384);
+      } else {
+        this.consumer = this.retention;
+        this.cursor = this.kept;
+      }
+      this.group = group;
+      this.leasePlace = group === undefined ? { region, offset: LEASES, salt: this.salt } : { region: group.region, offset: GROUP_LEASES, salt: group.salt };
     } catch (error) {
+      group?.close();
       region?.release();
       file.close();
       throw error;
@@ -196,26 +251,27 @@ export class Control {
     this.#file.close(); // drops the slot's lock
     if (this.writable) this.ring(1);
     this.region.release();
+    this.group?.close();
   }
 
   /**
    * Takes the lock of `side` and reads its cell into `side.values`. True if it was taken from an owner that had died: its last
    * change may be half done, as far as the side allows.
    */
-  acquire(side: Side): boolean {
-    return this.tryAcquire(side) ? false : this.#acquireSlowly(side);
+  acquire(side: Side, timeoutMs: number = LOCK_TIMEOUT_MS): boolean {
+    return this.tryAcquire(side) ? false : this.#acquireSlowly(side, timeoutMs);
   }
 
   /** Takes the lock of `side` if it is free, and reads its cell. */
   tryAcquire(side: Side): boolean {
-    const result = this.#hf.hf_begin(side.lock, this.owner, side.cells, side.count, this.salt, side.address);
+    const result = this.#hf.hf_begin(side.lock, this.owner, side.cells, side.count, side.salt, side.address);
     if (result < 0 && result !== codes.BUSY) throw this.error(result, `${side.name} cell`);
     return result === 0;
   }
 
   /** Publishes `side.values` and releases the lock. True if someone may wait for that: see {@linkcode Control.ring}. */
   commit(side: Side): boolean {
-    const result = this.#hf.hf_commit(side.lock, this.owner, side.cells, side.count, this.salt, side.address);
+    const result = this.#hf.hf_commit(side.lock, this.owner, side.cells, side.count, side.salt, side.address);
     if (result < 0) throw this.error(result, `${side.name} commit`);
     return result > 0;
   }
@@ -231,7 +287,8 @@ export class Control {
    */
   takeTurn(alone: boolean): boolean {
     if (this.#mayConsume) return true;
-    const result = this.#hf.hf_lock_range(this.#file.fd, CONSUME_OFFSET, 1, alone ? lockKinds.EXCLUSIVE : lockKinds.SHARED);
+    const fd = this.group?.fd ?? this.#file.fd;
+    const result = this.#hf.hf_lock_range(fd, CONSUME_OFFSET, 1, alone ? lockKinds.EXCLUSIVE : lockKinds.SHARED);
     if (result === -errno.EAGAIN) return false;
     if (result < 0) throw this.error(result, "fcntl");
     this.#mayConsume = true;
@@ -250,14 +307,14 @@ export class Control {
     return bell;
   }
 
-  /** Wakes up to `count` of those who wait for a record, if there are any. */
+  /** Wakes up to `count` of those who wait for a record, if there are any; of a log all, since each group is to have it. */
   ring(count: number): void {
-    this.#hf.hf_ring(this.producer.lock, Math.min(count, 0x7fffffff));
+    this.#hf.hf_ring(this.producer.lock, this.shape.log ? 0x7fffffff : Math.min(count, 0x7fffffff));
   }
 
   /** Publishes `side.values` and keeps the lock. */
   publish(side: Side): void {
-    const result = this.#hf.hf_publish(side.lock, this.owner, side.cells, side.count, this.salt, side.address);
+    const result = this.#hf.hf_publish(side.lock, this.owner, side.cells, side.count, side.salt, side.address);
     if (result < 0) throw this.error(result, `${side.name} commit`);
   }
 
@@ -270,10 +327,26 @@ export class Control {
   /** Reads the cell of `side` into `side.values` without the lock. */
   read(side: Side): void {
     for (;;) {
-      const result = this.#hf.hf_cell_read(side.cells, side.count, this.salt, side.address);
+      const result = this.#hf.hf_cell_read(side.cells, side.count, side.salt, side.address);
       if (result === 0) return;
       // Writers that never pause long enough for one copy: there is progress, so it is only a matter of trying.
       if (result !== -errno.EAGAIN) throw this.error(result, `${side.name} cell`);
+    }
+  }
+
+  /** Position in front of which a group's log has given up everything; 0 without a group. */
+  keptFrom(): number {
+    if (this.group === undefined) return 0;
+    this.read(this.kept);
+    return this.kept.values[CONSUMER.position] as number;
+  }
+
+  /** Reads a cell of another side into the memory at `values`, without the lock. */
+  readCell(cells: Address, count: number, salt: number, values: Address): void {
+    for (;;) {
+      const result = this.#hf.hf_cell_read(cells, count, salt, values);
+      if (result === 0) return;
+      if (result !== -errno.EAGAIN) throw this.error(result, "consumer cell");
     }
   }
 
@@ -314,9 +387,9 @@ export class Control {
     return this.#hf.hf_thread_alive(words[SLOT.process] as number, words[SLOT.thread] as number) !== 0;
   }
 
-  #acquireSlowly(side: Side): boolean {
+  #acquireSlowly(side: Side, timeoutMs: number): boolean {
     const hf = this.#hf;
-    let end = performance.now() + LOCK_TIMEOUT_MS;
+    let end = performance.now() + timeoutMs;
     let seen = NaN;
     for (;;) {
       const holder = hf.hf_load64(side.lock, 0);
@@ -336,15 +409,15 @@ export class Control {
       const now = holder + this.#progress(side);
       if (now !== seen) {
         seen = now;
-        end = performance.now() + LOCK_TIMEOUT_MS;
-      } else if (performance.now() > end) throw this.#lockedError(side);
+        end = performance.now() + timeoutMs;
+      } else if (performance.now() > end) throw this.#lockedError(side, timeoutMs);
     }
   }
 
   /** Reads the cell of a lock that this handle has from a former owner. */
   #takeOver(side: Side): true {
     side.forget();
-    const result = this.#hf.hf_cell_read(side.cells, side.count, this.salt, side.address);
+    const result = this.#hf.hf_cell_read(side.cells, side.count, side.salt, side.address);
     if (result === 0) return true;
     this.release(side);
     throw this.error(result, `${side.name} cell`);
@@ -352,17 +425,17 @@ export class Control {
 
   /** A number that changes with each commit. */
   #progress(side: Side): number {
-    const result = this.#hf.hf_cell_read(side.cells, side.count, this.salt, side.address);
+    const result = this.#hf.hf_cell_read(side.cells, side.count, side.salt, side.address);
     return result < 0 ? result : side.values.reduce((sum, value) => sum + value, 0);
   }
 
-  #lockedError(side: Side): MapError {
+  #lockedError(side: Side, timeoutMs: number): MapError {
     const holder = this.#hf.hf_load64(side.lock, 0);
     const slot = holder % SLOT_COUNT;
     const words = this.loadWords(SLOTS + slot * SLOT_BYTES, SLOT_WORDS);
     return new MapError(
       "ERR_LOCKED",
-      `the ${side.name} lock of '${this.directory}' has been held for ${LOCK_TIMEOUT_MS} ms by a living process: ` +
+      `the ${side.name} lock of '${this.directory}' has been held for ${timeoutMs} ms by a living process: ` +
         `pid ${words[SLOT.process]}, thread ${words[SLOT.thread]}, slot ${slot}; is it stopped?`,
       { path: this.directory },
     );
@@ -375,13 +448,13 @@ export class Control {
   #assertTail(): void {
     for (;;) {
       try {
-        this.read(this.cursor);
+        this.read(this.kept);
         this.read(this.tail);
       } catch {
         return; // damaged: whoever needs them is told
       }
       const id = this.tail.values[PRODUCER.segment] as number;
-      if (this.cursor.values[CONSUMER.sequence] !== this.tail.values[PRODUCER.sequence] || this.cursor.values[CONSUMER.leased] !== 0) return;
+      if (this.kept.values[CONSUMER.sequence] !== this.tail.values[PRODUCER.sequence] || this.kept.values[CONSUMER.leased] !== 0) return;
       const path = join(this.directory, segmentName(id));
       try {
         const { fd } = openRegular(path, "r");
@@ -429,9 +502,9 @@ export class Control {
     const look = (owner: number): void => {
       if (owner > 0 && owner % SLOT_COUNT === slot) highest = Math.max(highest, Math.floor(owner / SLOT_COUNT));
     };
-    for (const { lock } of [this.producer, this.consumer, this.durable]) look(this.#hf.hf_load64(lock, 0));
-    if (this.#hf.hf_cell_read(this.cursor.cells, this.cursor.count, this.salt, this.cursor.address) !== 0) return highest;
-    const end = Math.min(LEASE_COUNT, this.cursor.values[CONSUMER.leaseEnd] as number);
+    for (const { lock } of [this.producer, this.retention, this.durable]) look(this.#hf.hf_load64(lock, 0));
+    if (this.#hf.hf_cell_read(this.kept.cells, this.kept.count, this.salt, this.kept.address) !== 0) return highest;
+    const end = Math.min(LEASE_COUNT, this.kept.values[CONSUMER.leaseEnd] as number);
     if (end === 0) return highest;
     const table = readUpTo(this.#file.fd, LEASES, end * LEASE_BYTES, this.directory);
     const view = new DataView(table.buffer, table.byteOffset, table.byteLength);
@@ -480,11 +553,11 @@ function openControl(directory: string, path: string, mode: "r" | "rw"): number 
 }
 
 function readShape({ fields }: Header, path: string): Shape {
-  const [segmentBytes = 0, maxBytes = 0, slots, leases, spares = 0] = fields;
-  if (slots !== SLOT_COUNT || leases !== LEASE_COUNT || segmentBytes <= RECORDS_OFFSET || spares < 1 || spares > MAX_SPARES) {
+  const [segmentBytes = 0, maxBytes = 0, slots, leases, spares = 0, log = 0, retainBytes = 0, retainMs = 0] = fields;
+  if (slots !== SLOT_COUNT || leases !== LEASE_COUNT || segmentBytes <= RECORDS_OFFSET || spares < 1 || spares > MAX_SPARES || log > 1) {
     throw new MapError("ERR_CORRUPT", `'${path}' has a shape that no version of holdfast wrote`, { path });
   }
-  return { segmentBytes, maxBytes, spares };
+  return { segmentBytes, maxBytes, spares, log: log === 1, retainBytes, retainMs };
 }
 
 /**
@@ -523,7 +596,7 @@ function writeControl(path: string, id: Uint8Array, shape: Shape, permissions: n
   const { fd } = openRegular(path, "rw", fs.constants.O_CREAT | fs.constants.O_EXCL, permissions);
   try {
     reserve(fd, CONTROL_BYTES, path);
-    const fields = [shape.segmentBytes, shape.maxBytes, SLOT_COUNT, LEASE_COUNT, shape.spares];
+    const fields = [shape.segmentBytes, shape.maxBytes, SLOT_COUNT, LEASE_COUNT, shape.spares, Number(shape.log), shape.retainBytes, shape.retainMs];
     writeFully(fd, encodeHeader({ kind: "queue", id, fields }), 0, path);
     writeFully(fd, bootField(crc32c(id)), BOOT, path);
     const region = new Region({ fd, offset: 0, byteLength: CONTROL_BYTES, flags: mapFlags.WRITE, writable: true, what: "queue", path });

@@ -18,7 +18,7 @@
 import { clearTimeout, setTimeout } from "node:timers";
 import { check, MapError } from "../errors.ts";
 import { syncDirectory } from "../files.ts";
-import { CONSUMER, CONSUMER_WORDS, CONTROL_BYTES, DURABLE, LEASE_BYTES, LEASES, PRODUCER } from "../layout/queue.ts";
+import { CONSUMER, CONSUMER_WORDS, CONTROL_BYTES, DURABLE, GROUP_BYTES, LEASE_BYTES, PRODUCER } from "../layout/queue.ts";
 import { type Address, allocateScratch, native, pageSize, type Scratch } from "../native/native.ts";
 import type { NativeFunctions } from "../native/symbols.ts";
 import type { Control } from "./control.ts";
@@ -147,11 +147,11 @@ export class Durability {
    * another page, and if that came back from a power cut alone, nobody would know of the record any more.
    */
   leased(index: number): void {
-    const { region, directory } = this.#control;
-    const offset = LEASES + index * LEASE_BYTES;
+    const { leasePlace, directory } = this.#control;
+    const offset = leasePlace.offset + index * LEASE_BYTES;
     const first = offset - (offset % pageSize());
     try {
-      check(this.#hf.hf_sync(region.address + first, offset + LEASE_BYTES - first, 1), "msync", directory);
+      check(this.#hf.hf_sync(leasePlace.region.address + first, offset + LEASE_BYTES - first, 1), "msync", directory);
     } catch (error) {
       this.#fail(error);
     }
@@ -250,10 +250,16 @@ export class Durability {
     return new DurabilityError(`'${directory}': ${text}${reason}`, directory, this.#failure);
   }
 
-  /** Gets the control file to storage: what was removed, and what is leased. */
+  /** Gets the control file, and the group's, to storage: what was removed, and what is leased. */
   #syncControl(): void {
-    const { region, directory } = this.#control;
-    check(this.#hf.hf_sync(region.address, CONTROL_BYTES, 1), "msync", directory);
+    for (const { address, byteLength } of this.#controls()) check(this.#hf.hf_sync(address, byteLength, 1), "msync", this.#control.directory);
+  }
+
+  /** The group's file first: what is given up by the control file's word, no cursor needs any more. */
+  #controls(): { address: Address; byteLength: number }[] {
+    const { region, group } = this.#control;
+    const own = { address: region.address, byteLength: CONTROL_BYTES };
+    return group === undefined ? [own] : [{ address: group.region.address, byteLength: GROUP_BYTES }, own];
   }
 
   /** Gets all records that are in the queue to storage, and moves the mark behind them. */
@@ -269,7 +275,7 @@ export class Durability {
   #mend(): void {
     const from = this.#mark();
     const to = this.#tail();
-    this.#dirty(this.#control.region.address, CONTROL_BYTES);
+    for (const { address, byteLength } of this.#controls()) this.#dirty(address, byteLength);
     this.#syncControl();
     if (from.position < to.position) {
       this.#syncBetween(from, to, true);
@@ -385,9 +391,9 @@ export class Durability {
   }
 
   #head(): number {
-    const { cursor } = this.#control;
-    this.#control.read(cursor);
-    return cursor.values[CONSUMER.head] as number;
+    const { kept } = this.#control;
+    this.#control.read(kept);
+    return kept.values[CONSUMER.head] as number;
   }
 
   #syncPages(segment: number, start: number, end: number, again: boolean): void {
@@ -415,9 +421,9 @@ export class Durability {
   /** Throws unless the records between two places are whole: pages that failed to be written may have been dropped. */
   #checkRecords(from: Place, to: Place): void {
     const cell = new Float64Array(CONSUMER_WORDS);
-    const { cursor } = this.#control;
-    this.#control.read(cursor);
-    if ((cursor.values[CONSUMER.position] as number) > from.position) cell.set(cursor.values.subarray(0, CONSUMER_WORDS));
+    const { kept } = this.#control;
+    this.#control.read(kept);
+    if ((kept.values[CONSUMER.position] as number) > from.position) cell.set(kept.values.subarray(0, CONSUMER_WORDS));
     else {
       cell[CONSUMER.position] = from.position;
       cell[CONSUMER.segment] = from.segment;

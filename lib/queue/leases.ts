@@ -7,11 +7,11 @@
  *
  * @module
  */
-import { LEASE, LEASE_BYTES, LEASE_COUNT, LEASE_WORDS, LEASES, MAX_ATTEMPTS } from "../layout/queue.ts";
-import { allocateScratch, native, type Scratch } from "../native/native.ts";
+import { LEASE, LEASE_BYTES, LEASE_COUNT, LEASE_WORDS, MAX_ATTEMPTS } from "../layout/queue.ts";
+import { type Address, allocateScratch, native, type Scratch } from "../native/native.ts";
 import type { NativeFunctions } from "../native/symbols.ts";
 import { MapError } from "../errors.ts";
-import type { Control } from "./control.ts";
+import type { Control, LeasePlace } from "./control.ts";
 
 /** An entry, taken out of the table. */
 export interface LeaseEntry {
@@ -34,14 +34,16 @@ const PROBE_INTERVAL_MS = 20;
 /** One handle's view of the lease table. */
 export class LeaseTable {
   readonly #control: Control;
+  readonly #place: LeasePlace;
   readonly #hf: NativeFunctions;
   #copy: Scratch | undefined;
   #lastProbe = 0;
   /** Owners that were found dead: they never come back. */
   readonly #dead = new Set<number>();
 
-  constructor(control: Control) {
+  constructor(control: Control, place: LeasePlace = control.leasePlace) {
     this.#control = control;
+    this.#place = place;
     this.#hf = native();
   }
 
@@ -74,18 +76,18 @@ export class LeaseTable {
 
   /** The sequence of the entry at `index`; 0 if it is free. */
   sequenceAt(index: number): number {
-    return this.#control.loadWords(LEASES + index * LEASE_BYTES, 1)[LEASE.sequence] as number;
+    return this.#loadWords(index * LEASE_BYTES, 1)[LEASE.sequence] as number;
   }
 
   /** The entry at `index`; undefined if it is free. */
   current(index: number): LeaseEntry | undefined {
-    const words = this.#control.loadWords(LEASES + index * LEASE_BYTES, LEASE_WORDS);
+    const words = this.#loadWords(index * LEASE_BYTES, LEASE_WORDS);
     return words[LEASE.sequence] === 0 ? undefined : { ...this.#open(words, 0), index };
   }
 
   /** The entry at `index`, which is in use. */
   read(index: number): LeaseEntry {
-    const words = this.#control.loadWords(LEASES + index * LEASE_BYTES, LEASE_WORDS);
+    const words = this.#loadWords(index * LEASE_BYTES, LEASE_WORDS);
     return { ...this.#open(words, 0), index };
   }
 
@@ -101,7 +103,7 @@ export class LeaseTable {
     words[LEASE.segment] = entry.segment;
     words[LEASE.offset] = entry.offset;
     words[LEASE.bytes] = entry.bytes;
-    this.#control.storeWords(LEASES + entry.index * LEASE_BYTES, LEASE_WORDS);
+    this.#storeWords(entry.index * LEASE_BYTES, LEASE_WORDS);
   }
 
   /**
@@ -110,31 +112,31 @@ export class LeaseTable {
   transfer(entry: LeaseEntry): void {
     const { words } = this.#control;
     const attempts = this.sealOf(entry) * ATTEMPTS_RANGE + Math.min(entry.attempts, MAX_ATTEMPTS);
-    const offset = LEASES + entry.index * LEASE_BYTES;
+    const offset = entry.index * LEASE_BYTES;
     this.giveBack(entry.index);
     words[0] = entry.deadline;
     words[1] = attempts;
-    this.#control.storeWords(offset + 8 * LEASE.deadline, 2);
+    this.#storeWords(offset + 8 * LEASE.deadline, 2);
     words[0] = entry.owner;
-    this.#control.storeWords(offset + 8 * LEASE.owner, 1);
+    this.#storeWords(offset + 8 * LEASE.owner, 1);
   }
 
   /** Changes when an entry's lease ends: one store. */
   setDeadline(index: number, deadline: number): void {
     this.#control.words[0] = deadline;
-    this.#control.storeWords(LEASES + index * LEASE_BYTES + 8 * LEASE.deadline, 1);
+    this.#storeWords(index * LEASE_BYTES + 8 * LEASE.deadline, 1);
   }
 
   /** Makes an entry nobody's: one store. */
   giveBack(index: number): void {
     this.#control.words[0] = 0;
-    this.#control.storeWords(LEASES + index * LEASE_BYTES + 8 * LEASE.owner, 1);
+    this.#storeWords(index * LEASE_BYTES + 8 * LEASE.owner, 1);
   }
 
   /** Frees an entry: one store. */
   clear(index: number): void {
     this.#control.words[LEASE.sequence] = 0;
-    this.#control.storeWords(LEASES + index * LEASE_BYTES, 1);
+    this.#storeWords(index * LEASE_BYTES, 1);
   }
 
   /** A free index, as low as possible; `end` is the first that was never in use. */
@@ -173,9 +175,10 @@ export class LeaseTable {
 
   /**
    * Frees the entry that was being written for the cursor at `sequence` when its writer died, and those from `free` on, the end of the table in the
-   * consumer cell: a `clear` had removed their records. Any other odd one is damage. Returns what is in use: how many, their bytes, and the end.
+   * consumer cell: a `clear` had removed their records; and those of records in front of position `lost`, which a log had given up. Any other
+   * odd one is damage. Returns what is in use: how many, their bytes, and the end.
    */
-  repair(sequence: number, free: number): { leased: number; bytes: number; end: number; sum: number } {
+  repair(sequence: number, free: number, lost = 0): { leased: number; bytes: number; end: number; sum: number } {
     const words = this.#load(LEASE_COUNT);
     let leased = 0;
     let bytes = 0;
@@ -189,6 +192,10 @@ export class LeaseTable {
         continue;
       }
       const entry = this.#open(words, index);
+      if (entry.position < lost) {
+        this.clear(index);
+        continue;
+      }
       leased++;
       bytes += entry.bytes;
       sum += this.sealOf(entry);
@@ -202,20 +209,39 @@ export class LeaseTable {
     if (this.#copy === undefined || this.#copy.buffer.byteLength < bytes) {
       this.#copy = allocateScratch(Math.min(LEASE_COUNT * LEASE_BYTES, 2 * bytes));
     }
-    const result = this.#hf.hf_words_load(this.#control.region.address + LEASES, end * LEASE_WORDS, this.#copy.address);
+    const result = this.#hf.hf_words_load(this.#address(0), end * LEASE_WORDS, this.#copy.address);
     if (result < 0) throw this.#control.error(result, "lease table");
     return new Float64Array(this.#copy.buffer);
   }
 
+  /** Address of the byte at `offset` of the table. */
+  #address(offset: number): Address {
+    return this.#place.region.address + this.#place.offset + offset;
+  }
+
+  /** Loads `count` words at `offset` of the table into the control's. */
+  #loadWords(offset: number, count: number): Float64Array {
+    const { words, wordsAddress } = this.#control;
+    const result = this.#hf.hf_words_load(this.#address(offset), count, wordsAddress);
+    if (result < 0) throw this.#control.error(result, "lease table");
+    return words;
+  }
+
+  /** Stores the first `count` of the control's words at `offset` of the table; the first of them last. */
+  #storeWords(offset: number, count: number): void {
+    const result = this.#hf.hf_words_store(this.#address(offset), count, this.#control.wordsAddress);
+    if (result < 0) throw this.#control.error(result, "lease table");
+  }
+
   /** The checksum of what does not change while an entry is in use. */
   sealOf(entry: Omit<LeaseEntry, "index">): number {
-    const { words, wordsAddress, salt } = this.#control;
+    const { words, wordsAddress } = this.#control;
     words[0] = entry.sequence;
     words[1] = entry.position;
     words[2] = entry.segment;
     words[3] = entry.offset;
     words[4] = entry.bytes;
-    return this.#hf.hf_words_checksum(5, salt, wordsAddress);
+    return this.#hf.hf_words_checksum(5, this.#place.salt, wordsAddress);
   }
 
   /** The entry at `index` of `words`, checked. `words` may be those of the control: they are read before they are used for the seal. */

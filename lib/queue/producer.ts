@@ -25,6 +25,10 @@ export class Producer {
   readonly #taken: number[] = [];
   /** Bytes that consumers have removed, as far as this handle has looked: a lower bound. */
   #removedBytes = 0;
+  /** Of a log: the bytes that no group needs. */
+  removedFromLog: (() => number) | undefined;
+  /** Called when a push has gone on to another segment, without a lock. Never fails. */
+  afterRoll: (() => void) | undefined;
 
   constructor(control: Control, segments: Segments) {
     this.#control = control;
@@ -97,9 +101,11 @@ export class Producer {
       if (takenOver) this.#segments.requestSweep();
       const count = this.#write(side.values);
       // From here on they may be part of the queue, even if the commit reports a failure.
-      if (this.#taken.length > 0) this.#taken.length = 0;
+      const rolled = this.#taken.length > 0;
+      if (rolled) this.#taken.length = 0;
       if (count === 0) control.release(side);
       else if (control.commit(side)) control.ring(count);
+      if (rolled) this.afterRoll?.();
       return count;
     } catch (error) {
       // Nothing was published: the segments are nobody's again.
@@ -158,10 +164,14 @@ export class Producer {
   #fits(cell: Float64Array, total: number, maxBytes: number): boolean {
     const bytes = (cell[PRODUCER.bytes] as number) + total;
     if (bytes - this.#removedBytes <= maxBytes) return true;
+    this.#removedBytes = this.removedFromLog?.() ?? this.#removedByConsumers();
+    return bytes - this.#removedBytes <= maxBytes;
+  }
+
+  #removedByConsumers(): number {
     const { cursor } = this.#control;
     this.#control.read(cursor);
-    this.#removedBytes = (cursor.values[CONSUMER.bytes] as number) - (cursor.values[CONSUMER.leasedBytes] as number);
-    return bytes - this.#removedBytes <= maxBytes;
+    return (cursor.values[CONSUMER.bytes] as number) - (cursor.values[CONSUMER.leasedBytes] as number);
   }
 
   /** Moves `cell` to the start of segment `id`. */
@@ -172,6 +182,7 @@ export class Producer {
     // Consumers look at these only once a commit has moved the tail behind them.
     this.#segments.setState(id, { base: base + byteLength, end: 0, next: 0 });
     this.#segments.setState(from, { base, end, next: id });
+    if (this.#control.shape.log) this.#segments.setTime(from, Date.now());
     cell[PRODUCER.segment] = id;
     cell[PRODUCER.offset] = RECORDS_OFFSET;
     cell[PRODUCER.position] = base + byteLength + RECORDS_OFFSET;

@@ -8,7 +8,8 @@ import { CONSUMER, LEASE_COUNT, PRODUCER, RECORDS_OFFSET } from "../layout/queue
 import { native } from "../native/native.ts";
 import { codes, type NativeFunctions } from "../native/symbols.ts";
 import type { PayloadCodec } from "./codec.ts";
-import type { Control } from "./control.ts";
+import type { Control, Side } from "./control.ts";
+import { overtaken, skipLost } from "./groups.ts";
 import type { LeaseEntry, LeaseTable } from "./leases.ts";
 import { Inbox } from "./records.ts";
 import type { Segments } from "./segments.ts";
@@ -70,8 +71,19 @@ export class Reader {
   look(): { cursor: Float64Array; tail: Float64Array } {
     const control = this.#control;
     control.read(control.cursor);
+    if (control.group !== undefined) this.#skipLost(control.cursor);
     control.read(control.tail);
     return { cursor: control.cursor.values, tail: control.tail.values };
+  }
+
+  /** Moves the copy of an overtaken group's cell to what is kept, as the group's next consumer will. */
+  #skipLost(side: Side): void {
+    const control = this.#control;
+    control.read(control.kept);
+    const { values: kept } = control.kept;
+    if (!overtaken(side.values, kept)) return;
+    skipLost(side.values, kept, this.entries(side.values, 0), this.#leases);
+    side.forget();
   }
 
   /** Moves `cell` over the ends of segments. False if there is no record behind it. */
@@ -145,24 +157,29 @@ export class Reader {
     return done > 0;
   }
 
-  /** Reads a leased record. False if it was settled since: its segment may be gone, or used for others. */
+  /** Reads a leased record. False if it was settled or given up since: its segment may be gone, or used for others. */
   fetchLeased(entry: LeaseEntry): boolean {
     try {
       const result = this.fetchAt(entry.segment, entry.offset, entry.position, entry.bytes);
       if (result === entry.bytes && this.inbox.sequence === entry.sequence) return true;
       throw this.fetchError(result < 0 ? result : codes.CORRUPT, entry);
     } catch (error) {
-      if (!(error instanceof MapError) || this.#leases.sequenceAt(entry.index) === entry.sequence) throw error;
+      if (!(error instanceof MapError)) throw error;
+      if (this.#leases.sequenceAt(entry.index) !== entry.sequence) return false;
+      // Or the log has given it up, and the entry is still there. In full, with its fence: a later use of the segment may have been seen.
+      this.#control.kept.forget();
+      if (entry.position >= this.#control.keptFrom()) throw error;
       return false;
     }
   }
 
-  /** The entries of the lease table that are in use, for the cursor in `cell`. */
-  entries(cell: Float64Array): LeaseEntry[] {
+  /** The entries of the lease table that are in use, for the cursor in `cell`; those of records from position `from` on. */
+  entries(cell: Float64Array, from: number = this.#control.keptFrom()): LeaseEntry[] {
     if (cell[CONSUMER.leased] === 0) return [];
     const end = cell[CONSUMER.leaseEnd] as number;
     if (end > LEASE_COUNT) throw this.corrupt(`the lease table is said to end at ${end}`);
-    return this.#leases.load(end, cell[CONSUMER.sequence] as number);
+    const entries = this.#leases.load(end, cell[CONSUMER.sequence] as number);
+    return from === 0 ? entries : entries.filter(({ position }) => position >= from);
   }
 
   /**
@@ -176,8 +193,9 @@ export class Reader {
       if (entries.length === cell[CONSUMER.leased]) return entries;
       // The lock first: who releases it after this has published before.
       const owner = this.#hf.hf_load64(control.consumer.lock, 0);
-      control.read(control.cursor);
-      if (owner !== 0 || control.cursor.values.some((value, i) => value !== cell[i])) return entries;
+      // Of a group with what its log has given up meanwhile.
+      const { cursor } = this.look();
+      if (owner !== 0 || cursor.some((value, i) => value !== cell[i])) return entries;
       if (round === 3) throw this.corrupt(`${cell[CONSUMER.leased]} records are leased, but the lease table has ${entries.length}`);
     }
   }

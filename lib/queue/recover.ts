@@ -16,7 +16,7 @@ import * as fs from "node:fs";
 import { join, resolve } from "node:path";
 import { errno, fromFileSystem, MapError } from "../errors.ts";
 import { fileSystem, openRegular, readUpTo, reserve, syncDirectory, syncFile, writeFully } from "../files.ts";
-import { crc32c, encodeHeader } from "../layout/header.ts";
+import { crc32c, decodeHeader, encodeHeader, HEADER_BYTES } from "../layout/header.ts";
 import {
   BOOT,
   BOOT_BYTES,
@@ -31,6 +31,7 @@ import {
   DURABLE_LOCK,
   DURABLE_WORDS,
   FIRST_BASE,
+  groupOfFile,
   LEASE,
   LEASE_BYTES,
   LEASE_COUNT,
@@ -55,7 +56,8 @@ import {
 import { native } from "../native/native.ts";
 import { takeLock } from "../range_lock.ts";
 import { bootField, isThisBoot } from "./boot.ts";
-import { Control } from "./control.ts";
+import { Control, type GroupRequest } from "./control.ts";
+import { settleLog } from "./log_recovery.ts";
 import { QueueReport } from "./report.ts";
 import { createSegment } from "./segments.ts";
 import { crcOfNumber, type LeasedRecord, recordChecksum, saltOf, type Scan, scan } from "./verify.ts";
@@ -76,12 +78,18 @@ export interface OpenedControl {
 }
 
 /** Opens the control file of a queue; after a power loss, the queue is examined and if need be recovered first. */
-export function openControl(name: string, directory: string, mode: "r" | "rw"): OpenedControl {
+export function openControl(
+  name: string,
+  directory: string,
+  mode: "r" | "rw",
+  log = false,
+  group?: GroupRequest,
+): OpenedControl {
   let recovered: QueueReport | undefined;
   for (let attempt = 1; ; attempt++) {
     let control: Control;
     try {
-      control = new Control(directory, mode);
+      control = new Control(directory, mode, log, group);
     } catch (error) {
       if (attempt < OPEN_ATTEMPTS && error instanceof MapError && error.code === "ESTALE") continue;
       throw error;
@@ -106,11 +114,28 @@ export function recover(name: string): QueueReport {
       const powerLoss = file !== undefined && !isThisBoot(readUpTo(file, BOOT, BOOT_BYTES, directory), saltOf(name));
       const found = scan(name, { powerLoss });
       // What a takeover of a dead owner's lock mends is no damage, unless the machine forgot who that was.
-      return isSound(found, powerLoss) ? found.report : rebuild(directory, found);
+      if (isSound(found, powerLoss)) return found.report;
+      if (file !== undefined && isLog(directory, file)) throw logError(directory);
+      return rebuild(directory, found);
     } finally {
       if (file !== undefined) fs.closeSync(file);
     }
   }
+}
+
+/** Whether it is a log: its control file says so, or there are files of groups. */
+function isLog(directory: string, fd: number): boolean {
+  const path = join(directory, CONTROL_NAME);
+  try {
+    return decodeHeader(readUpTo(fd, 0, HEADER_BYTES, path), "queue", path).fields[5] === 1;
+  } catch {
+    return fs.readdirSync(directory).some((name) => groupOfFile(name) !== undefined);
+  }
+}
+
+/** What is built of a log's records would be a work queue, without the places of its groups: so nothing is. */
+function logError(directory: string): MapError {
+  return new MapError("ERR_CORRUPT", `'${directory}' is a damaged log: Queue.verify() says where; a log can't be recovered, only read (mode "r")`, { path: directory });
 }
 
 function isSound({ report, halfDone }: Scan, powerLoss: boolean): boolean {
@@ -188,8 +213,11 @@ function afterPowerLoss(name: string, directory: string): QueueReport | undefine
     if (isThisBoot(readUpTo(fd, BOOT, BOOT_BYTES, path), salt)) return undefined;
     // Somebody has it open: so it was looked at in this boot, and only the field is damaged.
     if (livingHolder(fd, directory) === undefined) {
+      const log = isLog(directory, fd);
+      if (log) settleLog(directory);
       const found = scan(name, { powerLoss: true });
-      if (!isSound(found, true)) return rebuild(directory, found);
+      if (log && !found.report.ok) throw logError(directory);
+      if (!log && !isSound(found, true)) return rebuild(directory, found);
       forgetOwners(fd, path);
     }
     writeFully(fd, bootField(salt), BOOT, path);

@@ -16,6 +16,7 @@ import {
   NEXT_SEGMENT,
   RECORDS_OFFSET,
   SEGMENT,
+  SEGMENT_TIME,
   SEGMENT_WORDS,
   SEGMENT_WORDS_OFFSET,
   segmentId,
@@ -121,6 +122,18 @@ export class Segments {
     control.words[SEGMENT.next] = state.next;
     const result = this.#hf.hf_words_store(this.get(id).address + SEGMENT_WORDS_OFFSET, SEGMENT_WORDS, control.wordsAddress);
     if (result < 0) throw control.error(result, segmentName(id));
+  }
+
+  /** Notes the time at which the queue goes on from a segment to the next. The caller holds the producer lock. */
+  setTime(id: number, milliseconds: number): void {
+    const control = this.#control;
+    check(this.#hf.hf_sealed_store(this.get(id).address + SEGMENT_TIME, milliseconds, control.salt), segmentName(id), control.directory);
+  }
+
+  /** When the queue went on from a segment to the next. */
+  time(id: number): number {
+    const control = this.#control;
+    return check(this.#hf.hf_sealed_load(this.get(id).address + SEGMENT_TIME, control.salt), segmentName(id), control.directory);
   }
 
   /** A segment to follow `tail`, for a record of `recordBytes`: a spare, or a new file. The caller holds the producer lock. */

@@ -375,6 +375,10 @@ const sensible: Record<string, readonly unknown[]> = {
   popMany: [1],
   tryPop: [() => 1],
   lease: [],
+  leaseAsync: [],
+  take: [],
+  consume: [],
+  removeGroup: ["a"],
 };
 
 async function refusesWhenClosed(object: object, expectedMembers: readonly string[]): Promise<void> {
@@ -387,7 +391,7 @@ async function refusesWhenClosed(object: object, expectedMembers: readonly strin
     try {
       const member = (object as Record<string | symbol, unknown>)[key];
       result = typeof member === "function" ? await member.call(object, ...(sensible[name] ?? [0, 1, 1])) : member;
-      // An iterator does nothing before its first step.
+      // An iterator may do nothing before its first step.
       if (typeof (result as { next?: unknown } | null)?.next === "function") result = await (result as Iterator<unknown>).next();
     } catch (error) {
       thrown = error;
@@ -432,7 +436,7 @@ test("use after close: every method and getter of Queue", async () => {
   const queue = Queue.open(files.next());
   queue.push("x");
   queue.close();
-  await refusesWhenClosed(queue, ["length", "isEmpty", "push", "pushMany", "pop", "popMany", "tryPop", "peek", "lease", "Symbol(Symbol.iterator)"]);
+  await refusesWhenClosed(queue, ["length", "isEmpty", "byteLength", "push", "pushMany", "pop", "popMany", "tryPop", "peek", "peekBack", "reversed", "lease", "leaseAsync", "take", "consume", "stats", "clear", "compact", "flush", "groups", "removeGroup", "Symbol(Symbol.iterator)"]);
 });
 
 const permissionsTest = "a file that one may not read or write";

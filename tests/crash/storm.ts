@@ -50,7 +50,7 @@ const LONGEST_MS = 1_800_000;
 const WORKER = fileURLToPath(new URL("worker.ts", import.meta.url));
 
 /** Numbers in 0..1 from a seed (mulberry32). */
-function random(seed: number): () => number {
+export function random(seed: number): () => number {
   let state = seed >>> 0;
   return () => {
     state = (state + 0x6d2b79f5) >>> 0;
@@ -121,7 +121,7 @@ export async function storm(options: StormOptions): Promise<StormReport> {
   return { records: records * producers.length, kills, terminated, failures, seconds, ...judge(folder, options, unsure) };
 }
 
-function noteUnsure(ledger: string, producer: number, unsure: Set<string>): void {
+export function noteUnsure(ledger: string, producer: number, unsure: Set<string>): void {
   for (const number of unsureOf(ledger)) unsure.add(`${producer} ${number}`);
 }
 
@@ -135,7 +135,7 @@ function readHosts(folder: string, unsure: Set<string>): number {
   return counters.get("terminated");
 }
 
-function judge(folder: string, { records, producers }: StormOptions, unsure: ReadonlySet<string>): Pick<StormReport, "lost" | "redelivered" | "doubledWithoutDeath" | "outOfOrder"> {
+export function judge(folder: string, { records, producers }: Pick<StormOptions, "records" | "producers">, unsure: ReadonlySet<string>): Pick<StormReport, "lost" | "redelivered" | "doubledWithoutDeath" | "outOfOrder"> {
   /** By record: the attempts of its deliveries. */
   const deliveries = new Map<string, number[]>();
   let outOfOrder = 0;

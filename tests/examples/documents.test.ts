@@ -25,7 +25,7 @@ function adapted(code: string): string {
   return own.replaceAll('"holdfast"', JSON.stringify(join(root, "mod.ts"))).replaceAll('"examples/', `"${root}examples/`);
 }
 
-const documents = ["README.md", "docs/block_store.md", "docs/metrics.md", "docs/shared_memory.md", "docs/mapping.md", "docs/queue.md"];
+const documents = ["README.md", "docs/block_store.md", "docs/metrics.md", "docs/shared_memory.md", "docs/mapping.md", "docs/queue.md", "docs/queue_groups.md"];
 
 for (const document of documents) {
   test(`the programs in ${document} run`, async () => {

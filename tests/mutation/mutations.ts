@@ -188,13 +188,13 @@ export const mutations: readonly Mutation[] = [
   },
   {
     name: "a limit is one byte too low",
-    edits: [{ file: PRODUCER, find: "    if (bytes - this.#removedBytes <= maxBytes) return true;\n    const { cursor }", put: "    if (bytes - this.#removedBytes < maxBytes) return true;\n    const { cursor }" },
+    edits: [{ file: PRODUCER, find: "    if (bytes - this.#removedBytes <= maxBytes) return true;\n    this.#removedBytes", put: "    if (bytes - this.#removedBytes < maxBytes) return true;\n    this.#removedBytes" },
       { file: PRODUCER, find: "    return bytes - this.#removedBytes <= maxBytes;", put: "    return bytes - this.#removedBytes < maxBytes;" }],
     tests: [NOTICES],
   },
   {
     name: "a limit is one byte too high",
-    edits: [{ file: PRODUCER, find: "    if (bytes - this.#removedBytes <= maxBytes) return true;\n    const { cursor }", put: "    if (bytes - this.#removedBytes <= maxBytes + 1) return true;\n    const { cursor }" }],
+    edits: [{ file: PRODUCER, find: "    if (bytes - this.#removedBytes <= maxBytes) return true;\n    this.#removedBytes", put: "    if (bytes - this.#removedBytes <= maxBytes + 1) return true;\n    this.#removedBytes" }],
     tests: [NOTICES],
   },
   {
@@ -242,7 +242,7 @@ export const mutations: readonly Mutation[] = [
   },
   {
     name: "a segment is given up before the commit that says so",
-    edits: [{ file: CONSUMER, find: "    control.publish(control.consumer);\n    this.#halfDone = false;\n    this.#segments.giveUp(free);\n    this.#sweepIfAsked(cell);\n    control.release(control.consumer);\n  }", put: "    this.#segments.giveUp(free);\n    control.publish(control.consumer);\n    this.#halfDone = false;\n    this.#sweepIfAsked(cell);\n    control.release(control.consumer);\n  }" }],
+    edits: [{ file: CONSUMER, find: "    control.publish(control.consumer);\n    this.#halfDone = false;\n    this.#giveUp(free, cell);", put: "    this.#segments.giveUp(free);\n    control.publish(control.consumer);\n    this.#halfDone = false;" }],
     tests: [EVERY_CALL("pop over a segment end, which frees a spare")],
   },
   {
