@@ -5,7 +5,6 @@ import { test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { Worker } from "node:worker_threads";
 import { Queue } from "../../mod.ts";
-import { assertThrows, mapError } from "../support/errors.ts";
 import { currentRuntime, type RuntimeName } from "../support/runtimes.ts";
 import { skipFor } from "../support/skip.ts";
 import { children } from "../support/spawn.ts";
@@ -39,29 +38,6 @@ function assertNothingWasted(queue: Queue<number>, path: string): void {
 
 const onlyNode = (name: string): ReturnType<typeof skipFor> =>
   skipFor(name, currentRuntime === "node" ? undefined : "it starts all three runtimes, so it runs under Node only");
-
-const stopped = "an owner that is stopped keeps its lock, and the others are told who it is";
-test(stopped, onlyNode(stopped), async () => {
-  const path = files.next();
-  using queue = Queue.open<number>(path);
-  queue.push(1);
-  const agent = child.agent("node");
-  // The agent's handle is the owner in the lock word, put there by this process: the word is all that counts.
-  await agent.send({ do: "open", as: "q", kind: "Queue", path });
-  const { Control } = await import("../../lib/queue/control.ts");
-  const { native } = await import("../../lib/native/native.ts");
-  const control = new Control(path, "rw");
-  const owner = control.owner - 1; // the agent took the slot before, generation 1 like ours
-  assert.equal(control.alive(owner), true);
-  native().hf_store64(control.producer.lock, owner);
-  process.kill(agent.pid, "SIGSTOP");
-  assertThrows(() => queue.push(2), mapError("ERR_LOCKED", new RegExp(`pid ${agent.pid}`)));
-  assert.equal(queue.pop(), 1, "the consumer side has a lock of its own");
-  await agent.kill();
-  assert.equal(queue.push(3), true, "dead now: taken over");
-  assert.equal(queue.pop(), 3);
-  control.close();
-});
 
 const storming = "kill storm: producers and consumers of all runtimes, nothing lost, nothing doubled without a dead holder";
 test(storming, onlyNode(storming), async () => {
