@@ -25,7 +25,7 @@ import {
   roomIn,
   SIZE,
 } from "./layout/shared_memory.ts";
-import { byteLengthOf, copyIn, copyOut } from "./native/copy.ts";
+import { byteLengthOf, copyIn, copyOut, newBytes } from "./native/copy.ts";
 import { type Address, native, pageSize } from "./native/native.ts";
 import { codes, mapFlags, type NativeFunctions } from "./native/symbols.ts";
 import { takeLock, unlock } from "./range_lock.ts";
@@ -263,7 +263,7 @@ export class SharedMemory implements Disposable {
     const bytes = length === undefined ? size : this.#within("length", length, size);
     let target: Uint8Array<ArrayBuffer>;
     try {
-      target = new Uint8Array(bytes);
+      target = newBytes(bytes);
     } catch (error) {
       throw rangeError(`an array of ${bytes} bytes is more than this runtime can make (${error}); read fewer, or take a view`);
     }

@@ -6,7 +6,7 @@
  *
  * @module
  */
-import { type Address, allocateScratch, arraysAreCheap, native, type Scratch } from "./native.ts";
+import { type Address, allocateScratch, arraysAreCheap, native, type Scratch, smallArraysAreDear } from "./native.ts";
 import type { NativeFunctions } from "./symbols.ts";
 
 /** Up to here two copies cost less than to find an address. */
@@ -74,4 +74,22 @@ export function copyIn(address: Address, data: Uint8Array, length: number): numb
   if (length > SMALL_BYTES) return hf.hf_copy(address, addressOf(data, hf), length);
   scratch.bytes.set(data);
   return hf.hf_copy(address, scratch.address, length);
+}
+
+/** Results up to here are cut from a common buffer where small arrays are dear. */
+const CARVED_BYTES = 1024;
+const POOL_BYTES = 1 << 16;
+let pool: ArrayBuffer = new ArrayBuffer(0);
+let poolUsed = 0;
+
+/** New zeroed bytes for the program to keep: an array of their own, or where that is dear (Deno), a part of a larger buffer that nobody else gets. */
+export function newBytes(length: number): Uint8Array<ArrayBuffer> {
+  if (length === 0 || length > CARVED_BYTES || !smallArraysAreDear()) return new Uint8Array(length);
+  if (poolUsed + length > pool.byteLength) {
+    pool = new ArrayBuffer(POOL_BYTES);
+    poolUsed = 0;
+  }
+  const bytes = new Uint8Array(pool, poolUsed, length);
+  poolUsed += (length + 7) & ~7;
+  return bytes;
 }
