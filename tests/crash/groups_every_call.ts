@@ -4,40 +4,14 @@
  *
  * Usage: groups_every_call.ts LOG N before|after
  */
-import * as fs from "node:fs";
-import { native } from "../../lib/native/native.ts";
 import { type Lease, Queue } from "../../mod.ts";
+import { arm, say } from "../support/mortal.ts";
 
 const [path, at, when] = process.argv.slice(2) as [string, string, string];
 
-const say = (text: string): void => {
-  fs.writeSync(1, `${text}\n`);
-};
-
-/** Lets every native function count, and one of the calls be the last. */
-function arm(last: number): { readonly calls: number } {
-  const functions = native() as unknown as Record<string, (...args: unknown[]) => number>;
-  const state = { calls: 0 };
-  const die = (): void => {
-    process.kill(process.pid, "SIGKILL");
-    for (;;); // until the signal arrives
-  };
-  for (const [name, call] of Object.entries(functions)) {
-    functions[name] = (...args) => {
-      state.calls++;
-      const now = state.calls === last;
-      if (now && when === "before") die();
-      const result = call(...args);
-      if (now) die();
-      return result;
-    };
-  }
-  return state;
-}
-
 const groups = { a: Queue.open<string>(path, { group: "a", codec: "text" }), b: Queue.open<string>(path, { group: "b", codec: "text" }) };
 type Name = keyof typeof groups;
-const state = arm(Number(at));
+const state = arm(Number(at), when);
 const big = "x".repeat(1500);
 const short = (values: readonly (string | undefined)[]): string => values.map((value) => value?.slice(0, 2)).join(" ");
 
