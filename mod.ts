@@ -28,7 +28,7 @@ export {
   type ReadableOptions,
   type WriteData,
 } from "./lib/mapping.ts";
-export { Lease, type LeaseOptions, Queue, type QueueOptions } from "./lib/queue.ts";
+export { Lease, type LeaseOptions, type PushManyOptions, Queue, type QueueOptions } from "./lib/queue.ts";
 export type { Codec, JsonValue } from "./lib/queue/codec.ts";
 export { compressed, type CompressionOptions } from "./lib/queue/compressed.ts";
 export { DurabilityError } from "./lib/queue/durability.ts";

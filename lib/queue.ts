@@ -17,6 +17,7 @@ import { type Control, createQueue, type Shape } from "./queue/control.ts";
 import { Groups, type QueueGroup } from "./queue/groups.ts";
 import { type LeaseEntry, LeaseTable } from "./queue/leases.ts";
 import { Durability, DurabilityError, type DurabilityOptions } from "./queue/durability.ts";
+import { markOption, readMark } from "./queue/mark.ts";
 import { Producer } from "./queue/producer.ts";
 import { Reader } from "./queue/reader.ts";
 import { type OpenedControl, openControl, recover } from "./queue/recover.ts";
@@ -95,6 +96,16 @@ export interface LeaseOptions {
   leaseMs?: number;
 }
 
+/** Options of {@linkcode Queue.pushMany}. */
+export interface PushManyOptions {
+  /**
+   * At most 112 bytes of the program's own, which replace {@linkcode Queue.mark} in the very commit that makes the records part of the queue,
+   * or, with no records, alone. A program that copies from elsewhere notes there how far it is, and after a crash goes on without a gap or a duplicate.
+   * Storage gets it after the records: a power cut in between leaves these with the mark from before.
+   */
+  mark?: Uint8Array;
+}
+
 /** Limits of {@linkcode Queue.take} and its like. */
 export interface TakeOptions {
   /** Milliseconds to wait at most; without it there is no limit. */
@@ -135,6 +146,7 @@ const OPEN_OPTIONS = {
 // Some thirty years: beyond, a deadline is no exact number any more.
 const leaseMs = integer(1, 2 ** 40);
 const LEASE_OPTIONS = { leaseMs };
+const PUSH_MANY_OPTIONS = { mark: markOption };
 const leaseMsArgument: OptionCheck<number> = leaseMs;
 const TAKE_OPTIONS = { timeoutMs: integer(0), signal: abortSignal };
 const WAITING_LEASE_OPTIONS = { leaseMs, ...TAKE_OPTIONS };
@@ -156,6 +168,8 @@ function shapeOf(capacityBytes: number, maxBytes: number): Omit<Shape, "log" | "
 export class Lease<T> implements Disposable {
   /** The value that was pushed. */
   readonly value: T;
+  /** The record's number: 1, 2, 3, … in the order in which records are pushed, never used twice in a queue. */
+  readonly sequence: number;
   /** How often the record has been handed out, this time included. More than 1: an earlier holder may have worked on it. */
   readonly attempts: number;
   readonly #settle: (keep: boolean) => void;
@@ -163,8 +177,9 @@ export class Lease<T> implements Disposable {
   #settled = false;
 
   /** @internal */
-  constructor(value: T, attempts: number, settle: (keep: boolean) => void, extend: (leaseMs: number) => void) {
+  constructor(value: T, sequence: number, attempts: number, settle: (keep: boolean) => void, extend: (leaseMs: number) => void) {
     this.value = value;
+    this.sequence = sequence;
     this.attempts = attempts;
     this.#settle = settle;
     this.#extend = extend;
@@ -401,6 +416,21 @@ export class Queue<T = JsonValue> implements Disposable {
     return this.length === 0;
   }
 
+  /** The queue's identity: 32 hexadecimal digits. It stays for as long as the queue's files; after {@linkcode Queue.recover} it is another. */
+  get id(): string {
+    this.#open();
+    return Array.from(this.#control.id, (byte) => byte.toString(16).padStart(2, "0")).join("");
+  }
+
+  /**
+   * The mark that was committed last: see {@linkcode PushManyOptions.mark}; undefined if there is none. A copy. Without a lock. `ERR_CORRUPT` if it is
+   * damaged.
+   */
+  get mark(): Uint8Array | undefined {
+    this.#open();
+    return readMark(this.#control);
+  }
+
   /** Bytes of the records in the queue, with their headers. */
   get byteLength(): number {
     const { cursor, tail } = this.#open().look();
@@ -420,18 +450,24 @@ export class Queue<T = JsonValue> implements Disposable {
 
   /**
    * Appends values, one behind the other with nothing of others in between, and all visible at once. Returns how many: fewer than
-   * given only if the queue is full.
+   * given only if the queue is full. With `mark` all of them, or if they do not fit none, and the mark stays as it was.
    */
-  pushMany(values: readonly T[]): number {
+  pushMany(values: readonly T[], options?: PushManyOptions): number {
     this.#writable();
+    const { mark } = checkOptions("pushMany()", options, PUSH_MANY_OPTIONS);
     if (!Array.isArray(values)) throw invalidType("values", "an array", values);
     // Array.from takes a hole for undefined, which no codec takes.
     const prepared = Array.from(values, (value) => this.#prepare(value));
     this.#writable();
     this.#producer.reset();
     for (const payload of prepared) this.#producer.add(payload);
-    const count = prepared.length === 0 ? 0 : this.#producer.append();
-    if (count > 0 && this.#durability.active) this.#durability.pushed(count);
+    if (prepared.length === 0 && mark === undefined) return 0;
+    const count = this.#producer.append(mark);
+    if (this.#durability.active) {
+      if (count > 0) this.#durability.pushed(count);
+      // In the control file, like what is removed; and after the records, which it must not outlive.
+      if (mark !== undefined && (count > 0 || prepared.length === 0)) this.#durability.removed(1);
+    }
     return count;
   }
 
@@ -582,7 +618,7 @@ export class Queue<T = JsonValue> implements Disposable {
     try {
       const value = this.#reader.decoded(entry.sequence) as T;
       this.#reader.inbox.shrink();
-      return new Lease(value, entry.attempts, settle, extend);
+      return new Lease(value, entry.sequence, entry.attempts, settle, extend);
     } catch (error) {
       if (!this.closed) settle(true);
       throw error;

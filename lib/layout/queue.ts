@@ -9,6 +9,8 @@
  *     0  header           128 bytes, kind queue; fields: segment bytes, most bytes of content (0 = no limit), slots, lease
  *                         entries, spare segments that are kept, 1 = a log, bytes and milliseconds that it retains (0 = no
  *                         limit)
+ *   256  marks            2 of 128 bytes: a program's own bytes, as a record whose position is the mark's number. That of an even
+ *                         number is the first
  *  1024  producer lock    owner u64, sleepers u32, waiting u32, bell u32 (csrc/holdfast.h, commit)
  *  1152  producer cells   version, two cells of: PRODUCER words
  *  1536  durable lock
@@ -62,6 +64,12 @@
  */
 
 export const CONTROL_NAME = "control";
+export const MARKS = 256;
+export const MARK_BYTES = 128;
+/** Offsets in a mark: those of a record, whose payload begins where a record has its sequence. */
+export const MARK_LENGTH = 8;
+export const MARK_PAYLOAD = 16;
+export const MAX_MARK_BYTES: number = MARK_BYTES - MARK_PAYLOAD;
 export const PRODUCER_LOCK = 1024;
 export const PRODUCER_CELLS = 1152;
 export const DURABLE_LOCK = 1536;
@@ -100,8 +108,10 @@ export const PRODUCER = {
   sequence: 3,
   /** Bytes of all records ever pushed. */
   bytes: 4,
+  /** Number of the mark that was committed last; 0 = none yet. */
+  mark: 5,
 } as const;
-export const PRODUCER_WORDS = 5;
+export const PRODUCER_WORDS = 6;
 
 /** Words of the durable cell: up to where all records are on storage. It may lag behind, and never lies. */
 export const DURABLE = {
@@ -112,10 +122,9 @@ export const DURABLE = {
   sequence: 3,
   /** 1 after a sync that failed: what is not on storage may look as if it were. */
   failed: 4,
-  /** 0. The checksum of a cell does not say whose it is: with as many words as the producer's, one would pass for the other. */
-  reserved: 5,
 } as const;
-export const DURABLE_WORDS = 6;
+/** Each side has another number of words: the checksum of a cell does not say whose it is, and with as many one would pass for the other. */
+export const DURABLE_WORDS = 5;
 
 /** Words of the consumer cell: the cursor, which record is handed out next, and what is leased. */
 export const CONSUMER = {

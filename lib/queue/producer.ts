@@ -9,6 +9,7 @@ import { native } from "../native/native.ts";
 import type { NativeFunctions } from "../native/symbols.ts";
 import type { Prepared } from "./codec.ts";
 import type { Control } from "./control.ts";
+import { writeMark } from "./mark.ts";
 import { Outbox } from "./records.ts";
 import type { Segments } from "./segments.ts";
 
@@ -90,8 +91,11 @@ export class Producer {
     }
   }
 
-  /** Appends what was added, as many as fit, with one commit; returns how many. */
-  append(): number {
+  /**
+   * Appends what was added, as many as fit, with one commit; returns how many. With a mark, which is part of the commit: all, or none if they
+   * do not fit.
+   */
+  append(mark?: Uint8Array): number {
     const control = this.#control;
     const side = control.producer;
     this.#segments.trim();
@@ -100,11 +104,19 @@ export class Producer {
     try {
       if (takenOver) this.#segments.requestSweep();
       const count = this.#write(side.values);
+      if (mark !== undefined) {
+        if (count < this.#outbox.count) {
+          this.#segments.giveUp(this.#taken);
+          control.release(side);
+          return 0;
+        }
+        writeMark(control, side.values, mark);
+      }
       // From here on they may be part of the queue, even if the commit reports a failure.
       const rolled = this.#taken.length > 0;
       if (rolled) this.#taken.length = 0;
-      if (count === 0) control.release(side);
-      else if (control.commit(side)) control.ring(count);
+      if (count === 0 && mark === undefined) control.release(side);
+      else if (control.commit(side) && count > 0) control.ring(count);
       if (rolled) this.afterRoll?.();
       return count;
     } catch (error) {

@@ -36,12 +36,17 @@ import {
   LEASE_BYTES,
   LEASE_COUNT,
   LEASES,
+  MARK_BYTES,
+  MARK_LENGTH,
+  MARK_PAYLOAD,
+  MARKS,
   MAX_ATTEMPTS,
   NEXT_SEGMENT,
   PRODUCER,
   PRODUCER_CELLS,
   PRODUCER_LOCK,
   PRODUCER_WORDS,
+  RECORD_TOTAL,
   RECORDS_OFFSET,
   RECOVERY_OFFSET,
   SEGMENT_WORDS_OFFSET,
@@ -462,7 +467,7 @@ function keep(path: string, other: string): void {
 }
 
 /** Writes segments; returns the bytes of the control file that they go with, and the first sequence. */
-function write(writer: Writer, id: Uint8Array, { leased, runs, nextSequence, sequencesUnsure, shape }: Scan): { bytes: Uint8Array; first: number } {
+function write(writer: Writer, id: Uint8Array, { leased, runs, nextSequence, sequencesUnsure, shape, mark }: Scan): { bytes: Uint8Array; first: number } {
   const salt = crc32c(id);
   const waiting = runs.reduce((sum, run) => sum + run.last - run.first + 1, 0);
   const lowest = leased[0]?.sequence ?? runs[0]?.first ?? nextSequence;
@@ -518,6 +523,8 @@ function write(writer: Writer, id: Uint8Array, { leased, runs, nextSequence, seq
   producer[PRODUCER.offset] = writer.offset;
   producer[PRODUCER.sequence] = sequence;
   producer[PRODUCER.bytes] = writer.bytes;
+  producer[PRODUCER.mark] = mark === undefined ? 0 : 2;
+  if (mark !== undefined) writeMark(bytes, mark, salt);
   const consumer: number[] = new Array<number>(CONSUMER_WORDS).fill(0);
   consumer[CONSUMER.position] = cursor.position;
   consumer[CONSUMER.segment] = cursor.segment;
@@ -535,7 +542,6 @@ function write(writer: Writer, id: Uint8Array, { leased, runs, nextSequence, seq
   durable[DURABLE.offset] = writer.offset;
   durable[DURABLE.sequence] = sequence;
   durable[DURABLE.failed] = 0;
-  durable[DURABLE.reserved] = 0;
   bytes.set(encodeHeader({ kind: "queue", id, fields: [shape.segmentBytes, shape.maxBytes, SLOT_COUNT, LEASE_COUNT, shape.spares] }));
   writeCells(view, PRODUCER_CELLS, PRODUCER_WORDS, producer, salt);
   writeCells(view, CONSUMER_CELLS, CONSUMER_WORDS, consumer, salt);
@@ -545,6 +551,16 @@ function write(writer: Writer, id: Uint8Array, { leased, runs, nextSequence, seq
   words(NEXT_SEGMENT, [writer.segment + 1 + shape.spares]);
   bytes.set(bootField(salt), BOOT);
   return { bytes, first };
+}
+
+/** The mark of number 2, whose slot is the first: what the old one's number was does not matter. */
+function writeMark(bytes: Uint8Array, mark: Uint8Array, salt: number): void {
+  const view = new DataView(bytes.buffer, MARKS, MARK_BYTES);
+  view.setUint32(RECORD_TOTAL, MARK_BYTES, true);
+  view.setUint32(MARK_LENGTH, mark.byteLength, true);
+  bytes.set(mark, MARKS + MARK_PAYLOAD);
+  const words = new Uint32Array(bytes.buffer, MARKS, MARK_BYTES / 4);
+  words[0] = recordChecksum(words, 0, words.length, salt, 2);
 }
 
 /** A cell pair as `hf_cell_init` makes it: both cells the same, versions 1 and 2. */

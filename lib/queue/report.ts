@@ -12,6 +12,8 @@ export type QueueDamageCode =
   | "producer-cell"
   | "consumer-cell"
   | "durable-cell"
+  /** The mark does not hold: see `mark` of a queue. */
+  | "mark"
   /** Both cells hold, but can't both be of the same moment. */
   | "cells"
   /** A lock word, a slot, the next segment id or a spare that the queue would refuse. */

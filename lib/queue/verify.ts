@@ -23,9 +23,12 @@ const KIND_QUEUE = 2;
 const KIND_SEGMENT = 3;
 const PRODUCER_LOCK = 1024;
 const PRODUCER_CELLS = 1152;
-const PRODUCER_WORDS = 5;
+const PRODUCER_WORDS = 6;
+const MARKS = 256;
+const MARK_BYTES = 128;
+const MARK_OVERHEAD = 16;
 const DURABLE_CELLS = 1664;
-const DURABLE_WORDS = 6;
+const DURABLE_WORDS = 5;
 const CONSUMER_LOCK = 2048;
 const CONSUMER_CELLS = 2176;
 const CONSUMER_WORDS = 10;
@@ -202,6 +205,16 @@ function readCell(view: DataView, offset: number, count: number, salt: number): 
   // Without the version word the newer of two may be one that was never committed; the older one was for sure.
   if (!versionHolds && cells[0] !== undefined && cells[1] !== undefined) before = (cells[0].version < cells[1].version ? cells[0] : cells[1]).values;
   return { current: undefined, before, reason: versionHolds ? "the checksum of the current cell does not hold" : "the version word is damaged", bothWhole, sequence };
+}
+
+/** The mark of a number, undefined if it does not hold. */
+function readMark(view: DataView, number: number, salt: number): Uint8Array | undefined {
+  const at = MARKS + MARK_BYTES * (number % 2);
+  const words = new Uint32Array(MARK_BYTES / 4);
+  for (let i = 0; i < words.length; i++) words[i] = view.getUint32(at + 4 * i, true);
+  const length = words[2] as number;
+  if (words[1] !== MARK_BYTES || length > MARK_BYTES - MARK_OVERHEAD || words[0] !== recordChecksum(words, 0, words.length, salt, number)) return undefined;
+  return new Uint8Array(view.buffer, at + MARK_OVERHEAD, length).slice();
 }
 
 /** An entry of the lease table whose record is still in the queue. */
@@ -458,6 +471,8 @@ export interface Scan {
   /** What a new control file is made with. */
   readonly shape: { readonly segmentBytes: number; readonly maxBytes: number; readonly spares: number };
   readonly salt: number;
+  /** The mark that was committed last, if it is whole. */
+  readonly mark: Uint8Array | undefined;
   /** Names of the files that are the queue's, or should be. */
   readonly names: readonly string[];
   /** A lease entry that was being written, or counts that a takeover would mend: no damage while machines run on. */
@@ -517,6 +532,7 @@ class Examination {
   readonly #notes: string[] = [];
   #salt = 0;
   #foreignControl = false;
+  #mark: Uint8Array | undefined;
   #id: Uint8Array = new Uint8Array(16);
 
   constructor(path: string, options: ScanOptions) {
@@ -648,6 +664,7 @@ class Examination {
     else if ((durable.current[3] as number) > producer.sequence && (durable.current[3] as number) > this.#again().producer.sequence) {
       this.#report("cells", "control", `records up to ${durable.current[3]} are said to be on storage, but the tail is at ${producer.sequence}`, { offset: DURABLE_CELLS });
     }
+    this.#mark = this.#readMark(state);
     if (producer.current !== undefined && !producer.bothWhole) this.#notes.push("the producer cell that is not in use is not whole: its writer died, or these bytes were damaged; it will be overwritten");
     if (consumer.current !== undefined && !consumer.bothWhole) this.#notes.push("the consumer cell that is not in use is not whole: its writer died, or these bytes were damaged; it will be overwritten");
     for (const [side, offset] of [["producer", PRODUCER_LOCK], ["consumer", CONSUMER_LOCK]] as const) {
@@ -668,6 +685,19 @@ class Examination {
     if (next > MAX_WORD || Number(next) <= last || files.has(`segment-${next}`)) {
       this.#report("control-word", "control", `the next segment id, ${next}, is in use, or impossible`, { offset: NEXT_SEGMENT });
     }
+  }
+
+  /** The mark that was committed last. */
+  #readMark(state: ControlState): Uint8Array | undefined {
+    const number = (state.producer.current ?? state.producer.before)?.[5] ?? 0;
+    if (number === 0) return undefined;
+    const mark = readMark(state.view, number, this.#salt);
+    if (mark !== undefined) return mark;
+    // Two commits while it was read are possible; the same number twice says that it was none.
+    const again = this.#again();
+    if (again.producer.current !== undefined && again.producer.current[5] !== number) return this.#readMark(again);
+    this.#report("mark", "control", "the checksum of the mark does not hold", { offset: MARKS + MARK_BYTES * (number % 2), bytes: MARK_BYTES });
+    return undefined;
   }
 
   /** The leases that count, and which of them are damaged. */
@@ -887,6 +917,7 @@ class Examination {
       sequencesUnsure: this.#powerLoss || !sure || state.consumer.current === undefined,
       shape,
       salt: this.#salt,
+      mark: this.#mark,
       names: names.filter((name) => name === "control" || files.has(name)),
       halfDone: leases.halfDone,
     };
