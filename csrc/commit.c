@@ -7,6 +7,7 @@
  *   - Cell `version & 1` is never written while it is current. A reader without the lock that sees the same version before
  *     and after its copy has a whole cell.
  */
+#include "commit.h"
 #include "internal.h"
 
 #include "guard.h"
@@ -76,10 +77,10 @@ static bool unseal(uint64_t word, uint32_t salt, uint64_t *version) {
 /* Behind the caller's values: the version word that they are of. */
 static uint64_t *seen_at(double *values, uint32_t count) { return (uint64_t *)(void *)(values + count); }
 
-static double read_cell(struct cell_pair *pair, uint32_t count, uint32_t salt, double *values) {
+double hf_cell_get(const struct cell_pair *pair, uint32_t count, uint32_t salt, double *values) {
   uint64_t *seen = seen_at(values, count);
   for (int round = 0; round < READ_ROUNDS; round++) {
-    /* Pairs with the release store of publish(): the cell's words are those written before it. */
+    /* Pairs with the release store of hf_cell_publish(): the cell's words are those written before it. */
     uint64_t sealed = __atomic_load_n(&pair->version, __ATOMIC_ACQUIRE);
     /* Nobody has published since: the values are what a look at the cell would give. */
     if (sealed == *seen && sealed != 0) return 0;
@@ -120,7 +121,7 @@ static bool write_cell(struct cell *cell, uint32_t count, uint64_t version, uint
   return true;
 }
 
-static double publish(struct cell_pair *pair, uint32_t count, uint32_t salt, double *values) {
+double hf_cell_publish(struct cell_pair *pair, uint32_t count, uint32_t salt, double *values) {
   uint64_t *seen = seen_at(values, count);
   uint64_t before = __atomic_load_n(&pair->version, __ATOMIC_RELAXED);
   uint64_t current = before & VERSION_MAX;
@@ -134,13 +135,13 @@ static double publish(struct cell_pair *pair, uint32_t count, uint32_t salt, dou
   __atomic_thread_fence(__ATOMIC_RELEASE);
   if (!write_cell(&pair->cells[next & 1], count, next, salt, values)) return HF_E_INVAL;
   uint64_t sealed = seal(next, salt);
-  /* THE commit. Pairs with the acquire load of read_cell(). */
+  /* THE commit. Pairs with the acquire load of hf_cell_get(). */
   __atomic_store_n(&pair->version, sealed, __ATOMIC_RELEASE);
   *seen = sealed;
   return 0;
 }
 
-static double release_lock(struct lock_words *lock, uint64_t owner) {
+double hf_lock_release(struct lock_words *lock, uint64_t owner) {
   /* Sequentially consistent, so that the load of `sleepers` is not taken before the lock is seen free: it pairs with
      hf_lock_sleep(), which stores the flag and then looks at the owner again. */
   if (!__atomic_compare_exchange_n(&lock->owner, &owner, 0, false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED)) return HF_E_OWNER;
@@ -151,7 +152,7 @@ static double release_lock(struct lock_words *lock, uint64_t owner) {
   return 0;
 }
 
-static bool take_lock(struct lock_words *lock, uint64_t owner) {
+bool hf_lock_take(struct lock_words *lock, uint64_t owner) {
   for (int round = 0; round < SPIN_ROUNDS; round++) {
     uint64_t expected = 0;
     /* Reading first keeps the line shared while another holds the lock. */
@@ -162,6 +163,13 @@ static bool take_lock(struct lock_words *lock, uint64_t owner) {
     pause_cpu();
   }
   return false;
+}
+
+bool hf_lock_is(const struct lock_words *lock, uint64_t owner) { return __atomic_load_n(&lock->owner, __ATOMIC_RELAXED) == owner; }
+
+bool hf_awaited(const struct lock_words *lock) {
+  /* After the release's full fence: either this sees the flag, or hf_expect() comes after it and its caller sees the commit. */
+  return __atomic_load_n(&lock->waiting, __ATOMIC_SEQ_CST) != 0;
 }
 
 static struct lock_words *lock_at(double address) { return (struct lock_words *)hf_pointer(address, 16); }
@@ -185,7 +193,7 @@ static bool cell_arguments(struct cell_arguments *out, double cells, double coun
 double hf_cell_read(double cells, double count, double salt, double values) {
   struct cell_arguments given;
   if (!cell_arguments(&given, cells, count, salt, values)) return HF_E_INVAL;
-  double result = read_cell(given.pair, given.count, given.salt, given.values);
+  double result = hf_cell_get(given.pair, given.count, given.salt, given.values);
   return hf_faulted(given.pair) ? HF_E_FAULT : result;
 }
 
@@ -205,10 +213,10 @@ double hf_begin(double lock, double owner, double cells, double count, double sa
   struct lock_words *word = lock_at(lock);
   uint64_t self;
   if (word == NULL || !owner_word(owner, &self) || !cell_arguments(&given, cells, count, salt, values)) return HF_E_INVAL;
-  if (!take_lock(word, self)) return hf_faulted(word) ? HF_E_FAULT : HF_E_BUSY;
-  double result = read_cell(given.pair, given.count, given.salt, given.values);
+  if (!hf_lock_take(word, self)) return hf_faulted(word) ? HF_E_FAULT : HF_E_BUSY;
+  double result = hf_cell_get(given.pair, given.count, given.salt, given.values);
   if (hf_faulted(given.pair)) result = HF_E_FAULT;
-  if (result != 0) (void)release_lock(word, self);
+  if (result != 0) (void)hf_lock_release(word, self);
   return result;
 }
 
@@ -218,11 +226,10 @@ static double publish_as(double lock, double owner, double cells, double count, 
   uint64_t self;
   if (word == NULL || !owner_word(owner, &self) || !cell_arguments(&given, cells, count, salt, values)) return HF_E_INVAL;
   double result = HF_E_OWNER;
-  if (__atomic_load_n(&word->owner, __ATOMIC_RELAXED) == self) {
-    result = publish(given.pair, given.count, given.salt, given.values);
-    if (result == 0 && unlock) result = release_lock(word, self);
-    /* After the release's full fence: either this sees the flag, or hf_expect() comes after it and its caller sees the commit. */
-    if (result == 0) result = __atomic_load_n(&word->waiting, __ATOMIC_SEQ_CST) != 0 ? 1 : 0;
+  if (hf_lock_is(word, self)) {
+    result = hf_cell_publish(given.pair, given.count, given.salt, given.values);
+    if (result == 0 && unlock) result = hf_lock_release(word, self);
+    if (result == 0) result = hf_awaited(word) ? 1 : 0;
   }
   return hf_faulted(given.pair) ? HF_E_FAULT : result;
 }
@@ -239,7 +246,7 @@ double hf_unlock(double lock, double owner) {
   struct lock_words *word = lock_at(lock);
   uint64_t self;
   if (word == NULL || !owner_word(owner, &self)) return HF_E_INVAL;
-  double result = release_lock(word, self);
+  double result = hf_lock_release(word, self);
   return hf_faulted(word) ? HF_E_FAULT : result;
 }
 
@@ -249,7 +256,7 @@ double hf_lock_sleep(double lock, double owner, double timeout_ms) {
   uint32_t limit;
   if (word == NULL || !owner_word(owner, &holder) || !hf_u32(timeout_ms, &limit)) return HF_E_INVAL;
   double result = 0;
-  /* Pairs with release_lock(): either it sees the flag, or the load below sees the lock released. */
+  /* Pairs with hf_lock_release(): either it sees the flag, or the load below sees the lock released. */
   __atomic_store_n(&word->sleepers, 1, __ATOMIC_SEQ_CST);
   if (__atomic_load_n(&word->owner, __ATOMIC_SEQ_CST) == holder) {
     /* The low half of the owner word is the futex word; the kernel compares it once more before it sleeps. */

@@ -28,6 +28,16 @@ static bool has_instruction(void) { return (getauxval(AT_HWCAP) & (1ul << 7)) !=
 #endif
 
 #if defined(HF_CRC_TARGET)
+HF_CRC_TARGET static uint32_t copy_by_instruction(uint32_t crc, uint64_t *to, const uint64_t *from, size_t count) {
+  for (size_t i = 0; i < count; i++) {
+    /* Atomic so that it is read once: another process may write there. */
+    uint64_t word = __atomic_load_n(&from[i], __ATOMIC_RELAXED);
+    crc = HF_CRC_8(crc, word);
+    to[i] = word;
+  }
+  return crc;
+}
+
 HF_CRC_TARGET static inline uint32_t update_by_instruction(uint32_t crc, const unsigned char *data, size_t length) {
   while (length >= 8) {
     uint64_t word;
@@ -36,7 +46,7 @@ HF_CRC_TARGET static inline uint32_t update_by_instruction(uint32_t crc, const u
     data += 8;
     length -= 8;
   }
-  if (length >= 4) { /* a record's usual end: its length is a multiple of 8, and it begins with 4 bytes of checksum */
+  if (length >= 4) {
     uint32_t word;
     memcpy(&word, data, 4);
     crc = HF_CRC_4(crc, word);
@@ -61,19 +71,32 @@ static uint32_t update_by_shifts(uint32_t crc, const unsigned char *data, size_t
   return crc;
 }
 
-uint32_t hf_crc32c_update(uint32_t seed, const void *data, size_t length) {
-  uint32_t crc = ~seed;
 #if defined(HF_CRC_TARGET)
+static bool by_instruction(void) {
   /* 0 unknown, 1 no, 2 yes: a cache of what the CPU says, the same whoever writes it. */
   static int available;
   int known = __atomic_load_n(&available, __ATOMIC_RELAXED);
-  if (known == 0) {
+  if (__builtin_expect(known == 0, 0)) {
     known = has_instruction() ? 2 : 1;
     __atomic_store_n(&available, known, __ATOMIC_RELAXED);
   }
-  if (known == 2) return ~update_by_instruction(crc, (const unsigned char *)data, length);
+  return known == 2;
+}
 #endif
-  return ~update_by_shifts(crc, (const unsigned char *)data, length);
+
+uint32_t hf_crc32c_update(uint32_t seed, const void *data, size_t length) {
+#if defined(HF_CRC_TARGET)
+  if (by_instruction()) return ~update_by_instruction(~seed, (const unsigned char *)data, length);
+#endif
+  return ~update_by_shifts(~seed, (const unsigned char *)data, length);
+}
+
+uint32_t hf_crc32c_copy(uint32_t seed, uint64_t *to, const uint64_t *from, size_t count) {
+#if defined(HF_CRC_TARGET)
+  if (by_instruction()) return ~copy_by_instruction(~seed, to, from, count);
+#endif
+  memcpy(to, from, 8 * count);
+  return ~update_by_shifts(~seed, (const unsigned char *)to, 8 * count);
 }
 
 double hf_crc32c(double seed, double address, double length) {

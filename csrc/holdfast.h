@@ -29,7 +29,7 @@
 #endif
 
 /* Raised by one whenever a function's meaning or signature changes; lib/native/symbols.ts holds the same number. */
-#define HF_ABI_VERSION 4
+#define HF_ABI_VERSION 5
 
 /* Own result codes. They stand clear of every errno, and below -2^53 so that the atomics can use them too. */
 #define HF_E_BASE (-9223372036854775808.0) /* -2^63 */
@@ -381,5 +381,65 @@ HF_EXPORT double hf_words_store(double address, double count, double values);
 
 /* CRC-32C of `count` words as they would be stored, seeded with `salt`. The words are the caller's own memory. */
 HF_EXPORT double hf_words_checksum(double count, double salt, double values);
+
+/* ---- queue (queue.c): one record of a queue in one step ----------------------------------------------------------------- */
+
+/*
+ * A queue has two sides, each a lock with its commit cells. The first words of a producer's cell are HF_POSITION to HF_BYTES: where the next
+ * record goes. The first words of a consumer's are HF_POSITION to HF_HEAD: where the next record to hand out lies.
+ */
+#define HF_POSITION 0u /* bytes from the queue's beginning */
+#define HF_SEGMENT 1u  /* which segment, and where in it */
+#define HF_OFFSET 2u
+#define HF_SEQUENCE 3u /* of that record */
+#define HF_BYTES 4u    /* of all records in front of it */
+#define HF_LEASED 5u   /* records that are handed out and may come back */
+#define HF_HEAD 7u     /* oldest segment that is needed */
+
+/* A record as these functions know it has u32 payload length at +8 and u64 sequence at +16, and HF_RECORD_AROUND bytes around the payload. */
+#define HF_RECORD_AROUND 32u
+
+/*
+ * A side is HF_SIDE_BYTES of the caller's own memory, at an 8-byte aligned address that does not change: how one owner gets at one side of a
+ * queue. At HF_SIDE_VALUES in it lie the values of its cell, and behind them the version word that they are of (see above, commit); the rest
+ * is the library's. The addresses that it is told must stay mapped for as long as it is used.
+ */
+#define HF_SIDE_BYTES 256u
+#define HF_SIDE_VALUES 128u
+#define HF_TAIL_WORDS 6u
+
+/* Makes a side: see hf_begin. `record_salt` is the seed of the records' checksums. It has no segment yet. 0 or HF_E_INVAL. */
+HF_EXPORT double hf_side_init(double side, double lock, double owner, double cells, double count, double salt, double record_salt);
+
+/*
+ * Of a consumer: where the producer's cells are, whose checksums are seeded with `record_salt`, and where the HF_TAIL_WORDS values of them that it
+ * has seen, with the word behind. 0 or HF_E_INVAL.
+ */
+HF_EXPORT double hf_side_tail(double side, double cells, double values);
+
+/*
+ * The segment that the functions below work on: its id, the `length` bytes at `address`, and for a consumer, if the queue has gone on to another
+ * segment, where its records end in the use of it whose first byte has position `base`; otherwise both are 0. An `address` of 0: none.
+ * 0 or HF_E_INVAL.
+ */
+HF_EXPORT double hf_side_segment(double side, double id, double address, double length, double end, double base);
+
+/*
+ * Appends the record of `length` bytes at `record` if nothing has to be decided: the lock is free, the tail lies in the segment of the side,
+ * and the record fits there. Sets its sequence, at `record` too; otherwise as hf_begin, hf_record_write and hf_commit. 1, or 2 if
+ * someone may wait for the commit; HF_E_BUSY otherwise, with nothing done and the lock not held. Nor is it held after another failure.
+ */
+HF_EXPORT double hf_append(double side, double record, double length);
+
+/*
+ * Takes the lock and copies the next record to `target`, if nothing has to be decided: the lock is free, nothing is leased, and cursor and head
+ * lie in the segment of the side, with a record behind the cursor in it. As hf_begin and hf_record_read. Its length, with the lock held:
+ * hf_pass() or hf_unlock() is to follow. 0 if there is no record and none is leased; HF_E_BUSY otherwise, also if the record is longer than
+ * `capacity` or damaged. The lock is not held then, nor after another failure.
+ */
+HF_EXPORT double hf_front(double side, double target, double capacity);
+
+/* Moves the cursor over the record of `length` bytes that hf_front() gave, and commits as hf_commit does: 0, or 1 if someone may wait. */
+HF_EXPORT double hf_pass(double side, double length);
 
 #endif

@@ -90,4 +90,7 @@ static inline void *hf_pointer(double address, size_t alignment) {
 /* crc32c.c: the raw update without argument checks or guard. */
 uint32_t hf_crc32c_update(uint32_t seed, const void *data, size_t length);
 
+/* The same of words while they are copied: the checksum is of what arrives, whatever others write to `from` meanwhile. */
+uint32_t hf_crc32c_copy(uint32_t seed, uint64_t *to, const uint64_t *from, size_t count);
+
 #endif

@@ -1,4 +1,5 @@
 /* record.c - checksummed records and plain words, copied between a mapping and the caller's own memory. */
+#include "record.h"
 #include "internal.h"
 
 #include "guard.h"
@@ -7,12 +8,38 @@
 
 enum { CHECKSUM_BYTES = 4 };
 
-static uint32_t record_checksum(const unsigned char *record, size_t length, uint32_t salt, uint64_t position) {
-  uint32_t seed = hf_crc32c_update(salt, &position, sizeof position);
-  return hf_crc32c_update(seed, record + CHECKSUM_BYTES, length - CHECKSUM_BYTES);
+static bool record_length(size_t length) { return length >= HF_RECORD_MIN && length % 8 == 0 && length <= UINT32_MAX; }
+
+/* Copies a record but for its first eight bytes, checksum and length; returns the checksum of all that is behind it. */
+static uint32_t copy_record(unsigned char *to, const unsigned char *from, uint32_t length, uint32_t salt, uint64_t position) {
+  uint32_t crc = hf_crc32c_update(salt, &position, sizeof position);
+  crc = hf_crc32c_update(crc, &length, sizeof length);
+  return hf_crc32c_copy(crc, (uint64_t *)(void *)to + 1, (const uint64_t *)(const void *)from + 1, length / 8 - 1);
 }
 
-static bool record_length(size_t length) { return length >= HF_RECORD_MIN && length % 8 == 0 && length <= UINT32_MAX; }
+bool hf_record_put(unsigned char *to, const unsigned char *from, size_t length, uint32_t salt, uint64_t position) {
+  uint32_t front[2];
+  memcpy(front, from, sizeof front);
+  if (!record_length(length) || front[1] != length) return false;
+  front[0] = copy_record(to, from, front[1], salt, position);
+  memcpy(to, front, sizeof front);
+  return true;
+}
+
+double hf_record_get(unsigned char *to, size_t room, const unsigned char *from, size_t most, uint32_t salt, uint64_t position) {
+  if (most < HF_RECORD_MIN) return HF_E_CORRUPT;
+  uint32_t front[2];
+  memcpy(front, from, sizeof front);
+  if (hf_faulted(from)) return HF_E_FAULT;
+  uint32_t length = front[1];
+  if (!record_length(length) || length > most) return HF_E_CORRUPT;
+  if (length > room) return (double)length;
+  memcpy(to, front, sizeof front);
+  /* Checked as it is copied: what is in the mapping can change under a check. */
+  uint32_t checksum = copy_record(to, from, length, salt, position);
+  if (hf_faulted(from)) return HF_E_FAULT;
+  return checksum == front[0] ? (double)length : HF_E_CORRUPT;
+}
 
 double hf_record_write(double target, double source, double length, double salt, double position) {
   unsigned char *to = (unsigned char *)hf_pointer(target, 8);
@@ -23,12 +50,7 @@ double hf_record_write(double target, double source, double length, double salt,
   if (to == NULL || from == NULL || !hf_size(length, &bytes) || !hf_u32(salt, &seed) || !hf_whole(position, &place)) {
     return HF_E_INVAL;
   }
-  uint32_t stated;
-  memcpy(&stated, from + CHECKSUM_BYTES, sizeof stated);
-  if (!record_length(bytes) || stated != bytes) return HF_E_INVAL;
-  uint32_t checksum = record_checksum(from, bytes, seed, place);
-  memcpy(to, &checksum, CHECKSUM_BYTES);
-  memcpy(to + CHECKSUM_BYTES, from + CHECKSUM_BYTES, bytes - CHECKSUM_BYTES);
+  if (!hf_record_put(to, from, bytes, seed, place)) return HF_E_INVAL;
   return hf_faulted(to) ? HF_E_FAULT : 0;
 }
 
@@ -42,19 +64,7 @@ double hf_record_read(double target, double capacity, double source, double limi
       !hf_whole(position, &place)) {
     return HF_E_INVAL;
   }
-  if (most < HF_RECORD_MIN) return HF_E_CORRUPT;
-  uint32_t length;
-  memcpy(&length, from + CHECKSUM_BYTES, sizeof length);
-  if (hf_faulted(from)) return HF_E_FAULT;
-  if (!record_length(length) || length > most) return HF_E_CORRUPT;
-  if (length > room) return (double)length;
-  memcpy(to, from, length);
-  if (hf_faulted(from)) return HF_E_FAULT;
-  /* Checked in the copy: what is in the mapping can change under a check. */
-  uint32_t checksum, stated;
-  memcpy(&checksum, to, sizeof checksum);
-  memcpy(&stated, to + CHECKSUM_BYTES, sizeof stated);
-  return stated == length && checksum == record_checksum(to, length, seed, place) ? (double)length : HF_E_CORRUPT;
+  return hf_record_get(to, room, from, most, seed, place);
 }
 
 double hf_records_write(double target, double source, double length, double salt, double position) {
@@ -70,10 +80,7 @@ double hf_records_write(double target, double source, double length, double salt
     uint32_t total;
     if (bytes - done < HF_RECORD_MIN) return HF_E_INVAL;
     memcpy(&total, from + done + CHECKSUM_BYTES, sizeof total);
-    if (!record_length(total) || total > bytes - done) return HF_E_INVAL;
-    uint32_t checksum = record_checksum(from + done, total, seed, place + done);
-    memcpy(to + done, &checksum, CHECKSUM_BYTES);
-    memcpy(to + done + CHECKSUM_BYTES, from + done + CHECKSUM_BYTES, total - CHECKSUM_BYTES);
+    if (total > bytes - done || !hf_record_put(to + done, from + done, total, seed, place + done)) return HF_E_INVAL;
     done += total;
   }
   return hf_faulted(to) ? HF_E_FAULT : 0;
@@ -91,15 +98,9 @@ double hf_records_read(double target, double capacity, double source, double lim
   }
   size_t bytes = room < most ? room : most, done = 0;
   for (; records > 0 && bytes - done >= HF_RECORD_MIN; records--) {
-    uint32_t checksum, total, stated;
-    memcpy(&total, from + done + CHECKSUM_BYTES, sizeof total);
-    if (!record_length(total) || total > bytes - done) break;
-    memcpy(to + done, from + done, total);
-    /* Checked in the copy: what is in the mapping can change under a check. */
-    memcpy(&checksum, to + done, sizeof checksum);
-    memcpy(&stated, to + done + CHECKSUM_BYTES, sizeof stated);
-    if (stated != total || checksum != record_checksum(to + done, total, seed, place + done)) break;
-    done += total;
+    double total = hf_record_get(to + done, bytes - done, from + done, bytes - done, seed, place + done);
+    if (!(total > 0)) break;
+    done += (size_t)total;
   }
   return hf_faulted(from) ? HF_E_FAULT : (double)done;
 }

@@ -7,7 +7,7 @@
  */
 
 /** The ABI version that this table describes, `HF_ABI_VERSION` of the header. */
-export const ABI_VERSION = 4;
+export const ABI_VERSION = 5;
 
 /** Parameter names of each native function. */
 export const symbols = {
@@ -80,6 +80,12 @@ export const symbols = {
   hf_words_load: ["address", "count", "values"],
   hf_words_store: ["address", "count", "values"],
   hf_words_checksum: ["count", "salt", "values"],
+  hf_side_init: ["side", "lock", "owner", "cells", "count", "salt", "record_salt"],
+  hf_side_tail: ["side", "cells", "values"],
+  hf_side_segment: ["side", "id", "address", "length", "end", "base"],
+  hf_append: ["side", "record", "length"],
+  hf_front: ["side", "target", "capacity"],
+  hf_pass: ["side", "length"],
 } as const;
 
 type Symbols = typeof symbols;
@@ -147,3 +153,7 @@ export const BELL_OFFSET = 16;
 
 /** Layout of a commit cell pair, `HF_CELL_…` of the header. */
 export const CELL_PAIR_BYTES = 384;
+
+/** A side, `HF_SIDE_…` of the header. */
+export const SIDE_BYTES = 256;
+export const SIDE_VALUES = 128;

@@ -11,8 +11,8 @@
  */
 import { MapError } from "../errors.ts";
 import { CONSUMER, GROUP, LEASE_COUNT, PRODUCER, RECORDS_OFFSET } from "../layout/queue.ts";
-import { native } from "../native/native.ts";
-import type { NativeFunctions } from "../native/symbols.ts";
+import { type Address, native } from "../native/native.ts";
+import { codes, type NativeFunctions } from "../native/symbols.ts";
 import type { Control } from "./control.ts";
 import { firstNeeded, overtaken, skipLost } from "./groups.ts";
 import type { LeaseEntry, LeaseTable } from "./leases.ts";
@@ -23,6 +23,7 @@ import type { Segments } from "./segments.ts";
 const { position: POSITION, segment: SEGMENT, offset: OFFSET, sequence: SEQUENCE, bytes: BYTES, leased: LEASED, head: HEAD } = CONSUMER;
 const { position: TAIL_POSITION, segment: TAIL_SEGMENT, offset: TAIL_OFFSET, sequence: TAIL_SEQUENCE } = PRODUCER;
 const FIRST: number = RECORDS_OFFSET;
+const BUSY: number = codes.BUSY;
 
 /** One handle's consumer side. */
 export class Consumer {
@@ -31,6 +32,7 @@ export class Consumer {
   readonly #leases: LeaseTable;
   readonly #reader: Reader;
   readonly #hf: NativeFunctions;
+  readonly #side: Address;
   /** Called with the index of a new lease entry before the cursor moves over its record. */
   beforeGrant: ((index: number) => void) | undefined;
   /** The lease table was written to, and the commit that goes with it is still to come. */
@@ -46,58 +48,25 @@ export class Consumer {
     this.#leases = leases;
     this.#reader = reader;
     this.#hf = native();
+    this.#side = control.consumer.side;
   }
 
   /**
-   * As {@linkcode Consumer.remove} of one record. The case that makes the speed is written out: the lock is free, nothing is leased, and the
-   * record lies in the tail's segment. Every other goes there.
+   * As {@linkcode Consumer.remove} of one record. The case that makes the speed takes two native calls, one that finds the record and one that
+   * commits: the lock is free, nothing is leased, and the record lies in the segment of the one before. Every other goes there.
    */
   removeOne(): unknown {
+    const { inbox } = this.#reader;
+    const bytes = this.#hf.hf_front(this.#side, inbox.address, inbox.byteLength);
+    if (bytes === 0) return undefined;
+    if (bytes === BUSY) return this.remove(1)[0];
     const control = this.#control;
-    const reader = this.#reader;
+    if (bytes < 0) throw control.error(bytes, "pop");
     const side = control.consumer;
-    const cell = side.values;
-    const tail = control.tail.values;
-    if (!((cell[POSITION] as number) < (tail[TAIL_POSITION] as number))) {
-      // Nothing to be had as far as was seen: a look without the lock leaves the others alone. The cursor first: it only grows.
-      control.read(side);
-      control.read(control.tail);
-      if (cell[LEASED] === 0 && !((cell[POSITION] as number) < (tail[TAIL_POSITION] as number))) return undefined;
-    }
-    this.#segments.trim();
-    if (!control.tryAcquire(side)) return this.remove(1)[0];
     try {
-      const position = cell[POSITION] as number;
-      if (position >= (tail[TAIL_POSITION] as number)) control.read(control.tail);
-      const segment = cell[SEGMENT] as number;
-      if (cell[LEASED] !== 0 || segment !== tail[TAIL_SEGMENT] || segment !== cell[HEAD]) {
-        control.release(side);
-        return this.remove(1)[0];
-      }
-      if (position >= (tail[TAIL_POSITION] as number)) {
-        control.release(side);
-        return undefined;
-      }
-      this.#halfDone = false;
-      const region = this.#segments.get(segment);
-      const offset = cell[OFFSET] as number;
-      const sequence = cell[SEQUENCE] as number;
-      const limit = (tail[TAIL_OFFSET] as number) - offset;
-      const { inbox } = reader;
-      const room = inbox.byteLength;
-      const inside = offset >= FIRST && limit > 0 && limit <= region.byteLength - offset;
-      const bytes = inside ? this.#hf.hf_record_read(inbox.address, room, region.address + offset, limit, control.salt, position) : -1;
-      if (!(bytes > 0 && bytes <= room && inbox.fits(bytes) && inbox.sequence === sequence)) {
-        // Too large for what is there, or damaged: the other way finds out.
-        control.release(side);
-        return this.remove(1)[0];
-      }
-      const value = reader.decoded(sequence);
-      cell[POSITION] = position + bytes;
-      cell[OFFSET] = offset + bytes;
-      cell[SEQUENCE] = sequence + 1;
-      cell[BYTES] = (cell[BYTES] as number) + bytes;
-      control.commit(side);
+      const value = this.#reader.decoded(side.values[SEQUENCE] as number);
+      const result = this.#hf.hf_pass(this.#side, bytes);
+      if (result < 0) throw control.error(result, "pop");
       return value;
     } catch (error) {
       control.release(side);
@@ -134,6 +103,7 @@ export class Consumer {
       }
       this.#assertKept();
       this.#reader.inbox.shrink();
+      this.#useSegment(cell);
       if (values.length === 0) {
         this.#control.release(this.#control.consumer);
         return values;
@@ -143,6 +113,19 @@ export class Consumer {
       this.#finish(cell, free);
       return values;
     });
+  }
+
+  /** Has {@linkcode Consumer.removeOne} read from the segment that the cursor in `cell` is in. Called before anything is changed: it may find damage. */
+  #useSegment(cell: Float64Array): void {
+    const { consumer, group, tail } = this.#control;
+    const id = cell[SEGMENT] as number;
+    const base = (cell[POSITION] as number) - (cell[OFFSET] as number);
+    if (id === tail.values[TAIL_SEGMENT]) {
+      if (consumer.segment !== id) consumer.use(id, this.#segments.get(id));
+    } else if (group === undefined && (consumer.segment !== id || consumer.base !== base)) {
+      // Not in a log, where it may be given up meanwhile.
+      consumer.use(id, this.#segments.get(id), this.#segments.state(id).end, base);
+    }
   }
 
   /** Hands out a record: one that was handed out before if there is such a one, or the next. The record is in the inbox. */

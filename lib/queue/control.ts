@@ -54,7 +54,7 @@ import {
   SPARES,
 } from "../layout/queue.ts";
 import { type Address, allocateScratch, native, type Scratch } from "../native/native.ts";
-import { BELL_OFFSET, codes, lockKinds, mapFlags, type NativeFunctions } from "../native/symbols.ts";
+import { BELL_OFFSET, codes, lockKinds, mapFlags, type NativeFunctions, SIDE_BYTES, SIDE_VALUES } from "../native/symbols.ts";
 import { takeLock, unlock } from "../range_lock.ts";
 import { Region } from "../region.ts";
 import { bootField, isThisBoot } from "./boot.ts";
@@ -106,9 +106,14 @@ export class Side {
   readonly count: number;
   /** Seed of the cells' checksums. */
   readonly salt: number;
+  /** Of the values. */
   readonly address: number;
+  /** What `hf_append` and its like are told. */
+  readonly side: number;
   /** Behind the values: which version of the cell they are. */
   readonly #version: Float64Array;
+  #segment = 0;
+  #base = 0;
 
   constructor(name: Side["name"], lock: number, cells: number, count: number, salt: number, scratch: Scratch, offset: number) {
     this.name = name;
@@ -116,9 +121,39 @@ export class Side {
     this.cells = cells;
     this.count = count;
     this.salt = salt;
-    this.values = new Float64Array(scratch.buffer, offset, count);
-    this.#version = new Float64Array(scratch.buffer, offset + 8 * count, 1);
-    this.address = scratch.address + offset;
+    this.values = new Float64Array(scratch.buffer, offset + SIDE_VALUES, count);
+    this.#version = new Float64Array(scratch.buffer, offset + SIDE_VALUES + 8 * count, 1);
+    this.side = scratch.address + offset;
+    this.address = this.side + SIDE_VALUES;
+  }
+
+  /** Makes it one for single records, of `owner`; of a consumer with what it has seen of the tail. */
+  describe(owner: number, recordSalt: number, tail?: Side): void {
+    const hf = native();
+    check(hf.hf_side_init(this.side, this.lock, owner, this.cells, this.count, this.salt, recordSalt), this.name);
+    if (tail !== undefined) check(hf.hf_side_tail(this.side, tail.cells, tail.address), this.name);
+  }
+
+  /** The segment that single records are written to or read from without a look for it; 0 = none. */
+  get segment(): number {
+    return this.#segment;
+  }
+
+  /** Position of the first byte of that segment in a use of it whose end is known; 0 = it is the tail's. */
+  get base(): number {
+    return this.#base;
+  }
+
+  /** Sets the segment, which has to stay mapped until it is another; where its records end in the use that begins at `base`, if that is known. */
+  use(id: number, { address, byteLength }: { address: Address; byteLength: number }, end = 0, base = 0): void {
+    check(native().hf_side_segment(this.side, id, address, byteLength, end, base), this.name);
+    this.#segment = id;
+    this.#base = base;
+  }
+
+  /** Forgets the segment, if it is this one. */
+  leave(id: number): void {
+    if (this.#segment === id) this.use(0, { address: 0, byteLength: 0 });
   }
 
   /** Has the next look read the cell, also if nobody has changed it: the values here may have been. */
@@ -193,17 +228,17 @@ export class Control {
       this.region = region;
       this.#file = file;
       this.#hf = native();
-      this.#scratch = allocateScratch(1024);
+      this.#scratch = allocateScratch(8 * SIDE_BYTES);
       const side = (name: Side["name"], lock: number, cells: number, count: number, offset: number): Side =>
         new Side(name, this.region.address + lock, this.region.address + cells, count, this.salt, this.#scratch, offset);
       this.producer = side("producer", PRODUCER_LOCK, PRODUCER_CELLS, PRODUCER_WORDS, 0);
-      this.tail = side("producer", PRODUCER_LOCK, PRODUCER_CELLS, PRODUCER_WORDS, 256);
-      this.durable = side("durable", DURABLE_LOCK, DURABLE_CELLS, DURABLE_WORDS, 640);
-      this.words = new Float64Array(this.#scratch.buffer, 512, 16);
-      this.wordsAddress = this.#scratch.address + 512;
+      this.tail = side("producer", PRODUCER_LOCK, PRODUCER_CELLS, PRODUCER_WORDS, SIDE_BYTES);
+      this.durable = side("durable", DURABLE_LOCK, DURABLE_CELLS, DURABLE_WORDS, 2 * SIDE_BYTES);
+      this.words = new Float64Array(this.#scratch.buffer, 7 * SIDE_BYTES, 16);
+      this.wordsAddress = this.#scratch.address + 7 * SIDE_BYTES;
       const which = this.shape.log ? "retention" : "consumer";
-      this.retention = side(which, CONSUMER_LOCK, CONSUMER_CELLS, CONSUMER_WORDS, 768);
-      this.kept = side(which, CONSUMER_LOCK, CONSUMER_CELLS, CONSUMER_WORDS, 896);
+      this.retention = side(which, CONSUMER_LOCK, CONSUMER_CELLS, CONSUMER_WORDS, 3 * SIDE_BYTES);
+      this.kept = side(which, CONSUMER_LOCK, CONSUMER_CELLS, CONSUMER_WORDS, 4 * SIDE_BYTES);
       if (mode === "r") this.#assertTail();
       this.owner = mode === "rw" ? this.#enter() : 0;
       // Without an owner it is written to by nobody: it was written in another boot, and is looked at first.
@@ -212,13 +247,17 @@ export class Control {
         const { region: { address }, salt } = group;
         const groupSide = (offset: number): Side =>
           new Side("consumer", address + CONSUMER_LOCK, address + CONSUMER_CELLS, GROUP_WORDS, salt, this.#scratch, offset);
-        this.consumer = groupSide(128);
-        this.cursor = groupSide(384);
+        this.consumer = groupSide(5 * SIDE_BYTES);
+        this.cursor = groupSide(6 * SIDE_BYTES);
       } else {
         this.consumer = this.retention;
         this.cursor = this.kept;
       }
       this.group = group;
+      if (this.owner !== 0) {
+        this.producer.describe(this.owner, this.salt);
+        this.consumer.describe(this.owner, this.salt, this.tail);
+      }
       this.leasePlace = group === undefined ? { region, offset: LEASES, salt: this.salt } : { region: group.region, offset: GROUP_LEASES, salt: group.salt };
     } catch (error) {
       group?.close();

@@ -5,8 +5,8 @@
  */
 import { rangeError } from "../errors.ts";
 import { CONSUMER, PRODUCER, RECORDS_OFFSET } from "../layout/queue.ts";
-import { native } from "../native/native.ts";
-import type { NativeFunctions } from "../native/symbols.ts";
+import { type Address, native } from "../native/native.ts";
+import { codes, type NativeFunctions } from "../native/symbols.ts";
 import type { Prepared } from "./codec.ts";
 import type { Control } from "./control.ts";
 import { writeMark } from "./mark.ts";
@@ -15,6 +15,7 @@ import type { Segments } from "./segments.ts";
 
 // As constants of this module: an imported one is loaded anew at each use in V8.
 const { position: POSITION, segment: SEGMENT, offset: OFFSET, sequence: SEQUENCE, bytes: BYTES } = PRODUCER;
+const BUSY: number = codes.BUSY;
 
 /** One handle's producer side. */
 export class Producer {
@@ -22,6 +23,8 @@ export class Producer {
   readonly #segments: Segments;
   readonly #hf: NativeFunctions;
   readonly #outbox = new Outbox();
+  readonly #side: Address;
+  readonly #limited: boolean;
   /** Segments that the push under way has taken. */
   readonly #taken: number[] = [];
   /** Bytes that consumers have removed, as far as this handle has looked: a lower bound. */
@@ -35,6 +38,8 @@ export class Producer {
     this.#control = control;
     this.#segments = segments;
     this.#hf = native();
+    this.#side = control.producer.side;
+    this.#limited = control.shape.maxBytes > 0;
   }
 
   /** Drops what was added and not appended. */
@@ -52,43 +57,23 @@ export class Producer {
   }
 
   /**
-   * Appends a payload. The case that makes the speed is written out: no limit, the lock is free, and the tail's segment has room. Every
+   * Appends a payload. The case that makes the speed is one native call: no limit, the lock is free, and the tail's segment has room. Every
    * other goes to {@linkcode Producer.append}.
    */
   appendOne(prepared: Prepared): boolean {
-    const control = this.#control;
     const outbox = this.#outbox;
     outbox.reset();
-    if (control.shape.maxBytes > 0) {
+    if (this.#limited) {
       this.add(prepared);
       return this.append() === 1;
     }
     const total = outbox.add(prepared);
-    const side = control.producer;
-    this.#segments.trim();
-    if (!control.tryAcquire(side)) return this.append() === 1;
-    try {
-      const cell = side.values;
-      const offset = cell[OFFSET] as number;
-      const region = this.#segments.get(cell[SEGMENT] as number);
-      if (offset + total > region.byteLength) {
-        control.release(side);
-        return this.append() === 1;
-      }
-      const position = cell[POSITION] as number;
-      const sequence = cell[SEQUENCE] as number;
-      const result = this.#hf.hf_record_write(region.address + offset, outbox.stamp(0, sequence), total, control.salt, position);
-      if (result < 0) throw control.error(result, "push");
-      cell[POSITION] = position + total;
-      cell[OFFSET] = offset + total;
-      cell[SEQUENCE] = sequence + 1;
-      cell[BYTES] = (cell[BYTES] as number) + total;
-      if (control.commit(side)) control.ring(1);
-      return true;
-    } catch (error) {
-      control.release(side);
-      throw error;
-    }
+    const result = this.#hf.hf_append(this.#side, outbox.address, total);
+    if (result === 1) return true;
+    if (result === BUSY) return this.append() === 1;
+    if (result < 0) throw this.#control.error(result, "push");
+    this.#control.ring(1);
+    return true;
   }
 
   /**
@@ -115,6 +100,7 @@ export class Producer {
       // From here on they may be part of the queue, even if the commit reports a failure.
       const rolled = this.#taken.length > 0;
       if (rolled) this.#taken.length = 0;
+      this.#useTail(side.values);
       if (count === 0 && mark === undefined) control.release(side);
       else if (control.commit(side) && count > 0) control.ring(count);
       if (rolled) this.afterRoll?.();
@@ -128,6 +114,13 @@ export class Producer {
       }
       throw error;
     }
+  }
+
+  /** Has {@linkcode Producer.appendOne} write to the segment of the tail in `cell`, which was just looked at. */
+  #useTail(cell: Float64Array): void {
+    const { producer } = this.#control;
+    const id = cell[SEGMENT] as number;
+    if (producer.segment !== id) producer.use(id, this.#segments.get(id));
   }
 
   /** Writes records behind the tail and moves `cell` over them. What it writes is not part of the queue before the commit. */

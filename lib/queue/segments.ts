@@ -230,6 +230,7 @@ export class Segments {
   /** Unmaps all segments. */
   close(): void {
     for (const region of this.#mapped.values()) region.release();
+    for (const id of this.#mapped.keys()) this.#leave(id);
     this.#mapped.clear();
     this.#last = undefined;
   }
@@ -278,7 +279,14 @@ export class Segments {
     }
   }
 
+  /** Nobody may use the mapping any more without looking it up. */
+  #leave(id: number): void {
+    this.#control.producer.leave(id);
+    this.#control.consumer.leave(id);
+  }
+
   #unmap(id: number): void {
+    this.#leave(id);
     this.#mapped.get(id)?.release();
     this.#mapped.delete(id);
     if (id === this.#lastId) this.#last = undefined;
