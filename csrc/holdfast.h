@@ -396,7 +396,11 @@ HF_EXPORT double hf_words_checksum(double count, double salt, double values);
 #define HF_LEASED 5u   /* records that are handed out and may come back */
 #define HF_HEAD 7u     /* oldest segment that is needed */
 
-/* A record as these functions know it has u32 payload length at +8 and u64 sequence at +16, and HF_RECORD_AROUND bytes around the payload. */
+/*
+ * A record as these functions know it: behind checksum and length, u32 payload length, u32 0, u64 sequence, the payload at HF_RECORD_PAYLOAD
+ * with zeros up to a multiple of 8, the length once more as u64.
+ */
+#define HF_RECORD_PAYLOAD 24u
 #define HF_RECORD_AROUND 32u
 
 /*
@@ -425,9 +429,10 @@ HF_EXPORT double hf_side_tail(double side, double cells, double values);
 HF_EXPORT double hf_side_segment(double side, double id, double address, double length, double end, double base);
 
 /*
- * Appends the record of `length` bytes at `record` if nothing has to be decided: the lock is free, the tail lies in the segment of the side,
- * and the record fits there. Sets its sequence, at `record` too; otherwise as hf_begin, hf_record_write and hf_commit. 1, or 2 if
- * someone may wait for the commit; HF_E_BUSY otherwise, with nothing done and the lock not held. Nor is it held after another failure.
+ * Appends a record with the payload of `length` < 2^31 bytes at `record` + HF_RECORD_PAYLOAD if nothing has to be decided: the lock is free, the
+ * tail lies in the segment of the side, and the record fits there. What is around the payload is written at `record`, where there must be room
+ * for it; otherwise as hf_begin, hf_record_write and hf_commit. 1, or 2 if someone may wait for the commit; HF_E_BUSY otherwise, with the
+ * queue as it was and the lock not held. Nor is it held after another failure.
  */
 HF_EXPORT double hf_append(double side, double record, double length);
 

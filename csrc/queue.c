@@ -11,7 +11,6 @@
 
 #include <string.h>
 
-enum { LENGTH_AT = 8, SEQUENCE_AT = 16 };
 
 /* What was checked when it was put here is not checked again at every call. */
 struct side {
@@ -106,11 +105,32 @@ static double commit(struct side *side, double *values) {
   return result != 0 ? result : hf_awaited(side->lock);
 }
 
+static uint64_t record_bytes(uint64_t payload_bytes) { return (payload_bytes + 7) / 8 * 8 + HF_RECORD_AROUND; }
+
+struct record {
+  uint32_t checksum;
+  uint32_t total;
+  uint64_t payload_bytes; /* flags above them: none */
+  uint64_t sequence;
+  uint64_t payload[];
+};
+_Static_assert(offsetof(struct record, payload) == HF_RECORD_PAYLOAD, "record");
+
+/* Writes what is around the payload. */
+static void enclose(struct record *record, size_t payload_bytes, uint64_t sequence) {
+  size_t words = (payload_bytes + 7) / 8, rest = payload_bytes % 8;
+  if (rest != 0) record->payload[words - 1] &= (UINT64_C(1) << 8 * rest) - 1;
+  record->total = (uint32_t)record_bytes(payload_bytes);
+  record->payload_bytes = payload_bytes;
+  record->sequence = sequence;
+  record->payload[words] = record->total;
+}
+
 double hf_append(double side, double record, double length) {
   struct side *own = side_at(side);
-  unsigned char *from = (unsigned char *)hf_pointer(record, 8);
-  size_t bytes;
-  if (own == NULL || from == NULL || !hf_size(length, &bytes) || bytes < HF_RECORD_AROUND) return HF_E_INVAL;
+  struct record *given = (struct record *)hf_pointer(record, 8);
+  size_t payload_bytes;
+  if (own == NULL || given == NULL || !hf_size(length, &payload_bytes) || payload_bytes > INT32_MAX) return HF_E_INVAL;
   double *values = values_of(own);
   if (own->segment == NULL) return HF_E_BUSY;
   if (!hf_lock_take(own->lock, own->owner)) return hf_faulted(own->lock) ? HF_E_FAULT : HF_E_BUSY;
@@ -118,33 +138,33 @@ double hf_append(double side, double record, double length) {
   if (hf_faulted(own->cells)) result = HF_E_FAULT;
   if (result != 0) return leave(own, result);
   /* What the cell holds is whole, and safe integers. */
-  size_t offset = (size_t)(int64_t)values[HF_OFFSET];
+  size_t offset = (size_t)(int64_t)values[HF_OFFSET], bytes = record_bytes(payload_bytes);
   if (values[HF_SEGMENT] != own->segment_id || offset > own->length || bytes > own->length - offset || offset % 8 != 0) {
     return leave(own, HF_E_BUSY);
   }
-  uint64_t sequence = (uint64_t)(int64_t)values[HF_SEQUENCE], position = (uint64_t)(int64_t)values[HF_POSITION];
-  memcpy(from + SEQUENCE_AT, &sequence, sizeof sequence);
-  if (!hf_record_put(own->segment + offset, from, bytes, own->record_salt, position)) return leave(own, HF_E_INVAL);
+  enclose(given, payload_bytes, (uint64_t)(int64_t)values[HF_SEQUENCE]);
+  uint64_t position = (uint64_t)(int64_t)values[HF_POSITION];
+  if (!hf_record_put(own->segment + offset, (unsigned char *)given, bytes, own->record_salt, position)) return leave(own, HF_E_INVAL);
   if (hf_faulted(own->segment)) return leave(own, HF_E_FAULT);
-  move(values, length);
+  move(values, (double)(int64_t)bytes);
   result = commit(own, values);
   return result < 0 ? result : result + 1;
 }
 
 /* Whether the record in `record` is the one of this sequence, with a payload of the length that it says. */
-static bool is_record(const unsigned char *record, double length, double sequence) {
-  uint32_t payload;
-  uint64_t own;
-  memcpy(&payload, record + LENGTH_AT, sizeof payload);
-  memcpy(&own, record + SEQUENCE_AT, sizeof own);
-  return own == (uint64_t)(int64_t)sequence && ((uint64_t)payload + 7) / 8 * 8 + HF_RECORD_AROUND == (uint64_t)(int64_t)length;
+static bool is_record(const unsigned char *copy, double length, double sequence) {
+  struct record record;
+  memcpy(&record, copy, sizeof record);
+  return record.sequence == (uint64_t)(int64_t)sequence && record_bytes((uint32_t)record.payload_bytes) == (uint64_t)(int64_t)length;
 }
 
 /* Whether there is a record as far as can be seen without the lock: 1, 0 if there is none and none is leased, or a failure. */
 static double look(struct side *side, double *values) {
   if (values[HF_POSITION] < side->tail[HF_POSITION]) return 1;
+  double result = hf_cell_get(side->tail_cells, HF_TAIL_WORDS, side->record_salt, side->tail);
+  if (result == 0 && values[HF_POSITION] < side->tail[HF_POSITION]) return hf_faulted(side->tail_cells) ? HF_E_FAULT : 1;
   /* The cursor first: it only grows. */
-  double result = hf_cell_get(side->cells, side->count, side->salt, values);
+  if (result == 0) result = hf_cell_get(side->cells, side->count, side->salt, values);
   if (result == 0) result = hf_cell_get(side->tail_cells, HF_TAIL_WORDS, side->record_salt, side->tail);
   if (hf_faulted(side->tail_cells) || hf_faulted(side->cells)) return HF_E_FAULT;
   if (result != 0) return result == -(double)EAGAIN ? HF_E_BUSY : result;

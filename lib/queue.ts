@@ -732,8 +732,12 @@ export class Queue<T = JsonValue> implements Disposable {
     return this.#reader;
   }
 
-  /** Throws if the queue is closed or read-only. */
+  /** Throws if the queue is closed or read-only, or a sync has failed. */
   #writable(): void {
+    if (!this.#control.usable) this.#refuse();
+  }
+
+  #refuse(): void {
     this.#open();
     if (!this.#control.writable) throw readOnlyError("queue", this.path);
     this.#durability.assertSound();

@@ -5,7 +5,6 @@
  */
 import { invalidType, typeError } from "../errors.ts";
 import type { OptionCheck } from "../checks.ts";
-import { byteLengthOf } from "../native/copy.ts";
 import { smallArraysAreDear } from "../native/native.ts";
 
 /** What JSON can hold. */
@@ -37,19 +36,9 @@ export type Prepared = Uint8Array | string;
 const encoder = new TextEncoder();
 const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 
-/** Most bytes that a prepared payload takes. */
-export function mostBytes(prepared: Prepared): number {
-  // A UTF-16 unit becomes at most 3 bytes (Encoding Standard, encodeInto).
-  return typeof prepared === "string" ? prepared.length * 3 : byteLengthOf(prepared);
-}
-
-/** Writes a prepared payload; returns its bytes. */
-export function writePayload(prepared: Prepared, bytes: Uint8Array, offset: number): number {
-  if (typeof prepared !== "string") {
-    bytes.set(prepared, offset);
-    return byteLengthOf(prepared);
-  }
-  return encoder.encodeInto(prepared, bytes.subarray(offset)).written;
+/** Writes text as UTF-8; returns its bytes. There must be room for all of it. */
+export function encodeText(text: string, bytes: Uint8Array, offset: number): number {
+  return encoder.encodeInto(text, bytes.subarray(offset)).written;
 }
 
 /** A value's payload as bytes; of "bytes", and of a codec of one's own, the very array. */

@@ -58,20 +58,28 @@ export class Consumer {
   removeOne(): unknown {
     const { inbox } = this.#reader;
     const bytes = this.#hf.hf_front(this.#side, inbox.address, inbox.byteLength);
-    if (bytes === 0) return undefined;
-    if (bytes === BUSY) return this.remove(1)[0];
-    const control = this.#control;
-    if (bytes < 0) throw control.error(bytes, "pop");
-    const side = control.consumer;
+    if (bytes <= 0) return bytes === 0 ? undefined : this.#removeSlowly(bytes);
     try {
-      const value = this.#reader.decoded(side.values[SEQUENCE] as number);
+      const value = inbox.decode();
       const result = this.#hf.hf_pass(this.#side, bytes);
-      if (result < 0) throw control.error(result, "pop");
+      if (result < 0) throw this.#control.error(result, "pop");
       return value;
     } catch (error) {
-      control.release(side);
-      throw error;
+      throw this.#notRemoved(error);
     }
+  }
+
+  #removeSlowly(result: number): unknown {
+    if (result !== BUSY) throw this.#control.error(result, "pop");
+    return this.remove(1)[0];
+  }
+
+  /** Lets go of what `hf_front` took; the error for the caller. */
+  #notRemoved(error: unknown): unknown {
+    const { consumer } = this.#control;
+    const sequence = consumer.values[SEQUENCE] as number;
+    this.#control.release(consumer);
+    return error instanceof MapError ? error : this.#reader.codecError(sequence, error);
   }
 
   /**

@@ -199,6 +199,8 @@ export class Control {
   readonly wordsAddress: number;
   readonly #file: Descriptor;
   #mayConsume = false;
+  /** Whether the handle may change the queue: open for writing, not closed, and nothing has failed for good. */
+  usable = false;
   readonly #hf: NativeFunctions;
   readonly #scratch: Scratch;
 
@@ -254,7 +256,8 @@ export class Control {
         this.cursor = this.kept;
       }
       this.group = group;
-      if (this.owner !== 0) {
+      this.usable = this.owner !== 0;
+      if (this.usable) {
         this.producer.describe(this.owner, this.salt);
         this.consumer.describe(this.owner, this.salt, this.tail);
       }
@@ -287,6 +290,7 @@ export class Control {
   /** Gives up the slot: what this handle has leased is handed out again. */
   close(): void {
     if (this.closed) return;
+    this.usable = false;
     this.#file.close(); // drops the slot's lock
     if (this.writable) this.ring(1);
     this.region.release();

@@ -236,6 +236,7 @@ export class Durability {
   #fail(cause: unknown): never {
     this.#failed = true;
     this.#failure = cause;
+    this.#control.usable = false;
     try {
       this.#publish(this.#mark(), true);
     } catch {

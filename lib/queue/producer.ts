@@ -49,7 +49,7 @@ export class Producer {
 
   /** Adds a payload to what the next {@linkcode Producer.append} appends. */
   add(prepared: Prepared): void {
-    const bytes = this.#outbox.add(prepared);
+    const bytes = this.#outbox.enclose(this.#outbox.place(prepared));
     const { maxBytes } = this.#control.shape;
     if (maxBytes > 0 && bytes > maxBytes) {
       throw rangeError(`a record of ${bytes} bytes never fits into the ${maxBytes} bytes that this queue holds at most`);
@@ -67,10 +67,13 @@ export class Producer {
       this.add(prepared);
       return this.append() === 1;
     }
-    const total = outbox.add(prepared);
-    const result = this.#hf.hf_append(this.#side, outbox.address, total);
+    const length = outbox.place(prepared);
+    const result = this.#hf.hf_append(this.#side, outbox.address, length);
     if (result === 1) return true;
-    if (result === BUSY) return this.append() === 1;
+    if (result === BUSY) {
+      outbox.enclose(length);
+      return this.append() === 1;
+    }
     if (result < 0) throw this.#control.error(result, "push");
     this.#control.ring(1);
     return true;

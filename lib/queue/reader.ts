@@ -205,9 +205,14 @@ export class Reader {
     try {
       return this.inbox.decode();
     } catch (error) {
-      const { directory } = this.#control;
-      throw new MapError("ERR_CODEC", `record ${sequence} of '${directory}' can't be decoded and stays in the queue: ${error}`, { path: directory, cause: error });
+      throw this.codecError(sequence, error);
     }
+  }
+
+  /** The error of a payload that the codec does not take. */
+  codecError(sequence: number, cause: unknown): MapError {
+    const { directory } = this.#control;
+    return new MapError("ERR_CODEC", `record ${sequence} of '${directory}' can't be decoded and stays in the queue: ${cause}`, { path: directory, cause });
   }
 
   /** The error of a failed read. */

@@ -5,8 +5,9 @@
  */
 import { rangeError } from "../errors.ts";
 import { MAX_PAYLOAD_BYTES, RECORD_LENGTH, RECORD_PAYLOAD, RECORD_SEQUENCE, RECORD_TOTAL, RECORD_TRAILER_BYTES, recordBytes } from "../layout/queue.ts";
-import { allocateScratch, type Scratch } from "../native/native.ts";
-import { mostBytes, type PayloadCodec, type Prepared, writePayload } from "./codec.ts";
+import { byteLengthOf } from "../native/copy.ts";
+import { type Address, allocateScratch, type Scratch } from "../native/native.ts";
+import { encodeText, type PayloadCodec, type Prepared } from "./codec.ts";
 
 // As constants of this module: an imported one is loaded anew at each use in V8.
 const MAX_BYTES: number = MAX_PAYLOAD_BYTES;
@@ -16,36 +17,52 @@ const TOTAL_WORD: number = RECORD_TOTAL / 4;
 const LENGTH_WORD: number = RECORD_LENGTH / 4;
 const SEQUENCE_WORD: number = RECORD_SEQUENCE / 4;
 
+/** The most bytes that a record has behind its payload. */
+const MOST_BEHIND = 7 + TRAILER;
+
 const FIRST_BYTES = 1 << 16;
 /** Memory above this is given back after use, so that one large record does not weigh on a process for ever. */
 const KEPT_BYTES = 1 << 22;
 
-/** Memory that grows. */
+/** Memory that grows. What is asked for at every record is a field of its own. */
 class Stage {
-  scratch: Scratch;
+  /** Address of the first byte. */
+  address: Address;
+  byteLength: number;
+  bytes: Uint8Array<ArrayBuffer>;
   /** The same memory as 32-bit words. */
-  words: Uint32Array;
+  words: Uint32Array<ArrayBuffer>;
 
   constructor() {
-    this.scratch = allocateScratch(FIRST_BYTES);
-    this.words = new Uint32Array(this.scratch.buffer);
+    const scratch = allocateScratch(FIRST_BYTES);
+    this.address = scratch.address;
+    this.byteLength = FIRST_BYTES;
+    this.bytes = scratch.bytes;
+    this.words = new Uint32Array(scratch.buffer);
   }
 
   /** Makes room for `bytes`, keeping the first `kept`. */
   grow(bytes: number, kept: number): void {
-    if (bytes <= this.scratch.bytes.byteLength) return;
+    if (bytes <= this.byteLength) return;
     const larger = allocateScratch(2 ** Math.ceil(Math.log2(bytes)));
-    larger.bytes.set(this.scratch.bytes.subarray(0, kept));
+    larger.bytes.set(this.bytes.subarray(0, kept));
     this.#replace(larger);
   }
 
   /** Gives memory back that is not needed every day. */
   shrink(): void {
-    if (this.scratch.bytes.byteLength > KEPT_BYTES) this.#replace(allocateScratch(FIRST_BYTES));
+    if (this.byteLength > KEPT_BYTES) this.renew();
+  }
+
+  /** Goes on with other memory: what was there belongs to others now. */
+  renew(): void {
+    this.#replace(allocateScratch(FIRST_BYTES));
   }
 
   #replace(scratch: Scratch): void {
-    this.scratch = scratch;
+    this.address = scratch.address;
+    this.bytes = scratch.bytes;
+    this.byteLength = scratch.bytes.byteLength;
     this.words = new Uint32Array(scratch.buffer);
   }
 }
@@ -66,22 +83,39 @@ export class Outbox {
     this.#stage.shrink();
   }
 
-  /** Writes a payload as the next record, without checksum and sequence; returns its bytes. */
-  add(prepared: Prepared): number {
-    const most = mostBytes(prepared);
-    // Of a text, a UTF-16 unit is at least a byte.
-    const least = typeof prepared === "string" ? prepared.length : most;
-    if (least > MAX_BYTES) {
-      throw rangeError(`a payload of ${least} bytes is more than the ${MAX_BYTES} that a record can hold`);
-    }
+  /** Writes a payload as that of the next record, which is not there yet; returns its bytes. There is room for the record. */
+  place(prepared: Prepared): number {
+    if (typeof prepared === "string") return this.#placeText(prepared);
+    const stage = this.#stage;
+    const at = this.#end + PAYLOAD;
+    const length = byteLengthOf(prepared);
+    if (at + length + MOST_BEHIND > stage.byteLength) this.#grow(length);
+    stage.bytes.set(prepared, at);
+    return length;
+  }
+
+  #placeText(text: string): number {
+    // A UTF-16 unit becomes 1 to 3 bytes (Encoding Standard, encodeInto).
+    assertFits(text.length);
+    this.#stage.grow(this.#end + recordBytes(text.length * 3), this.#end);
+    const length = encodeText(text, this.#stage.bytes, this.#end + PAYLOAD);
+    assertFits(length);
+    return length;
+  }
+
+  #grow(length: number): void {
+    assertFits(length);
+    this.#stage.grow(this.#end + recordBytes(length), this.#end);
+  }
+
+  /** Makes the payload that was placed last a record, without checksum and sequence; returns its bytes. */
+  enclose(length: number): number {
+    const { bytes, words } = this.#stage;
     const start = this.#end;
-    this.#stage.grow(start + recordBytes(most), start);
-    const { scratch, words } = this.#stage;
-    const length = writePayload(prepared, scratch.bytes, start + PAYLOAD);
     const total = recordBytes(length);
     const trailer = start + total - TRAILER;
     // At most 7 bytes: a call of fill() costs more.
-    for (let i = start + PAYLOAD + length; i < trailer; i++) scratch.bytes[i] = 0;
+    for (let i = start + PAYLOAD + length; i < trailer; i++) bytes[i] = 0;
     const word = start >>> 2;
     words[word + TOTAL_WORD] = total;
     words[word + LENGTH_WORD] = length;
@@ -94,24 +128,28 @@ export class Outbox {
   }
 
   /** Address of the first record. */
-  get address(): number {
-    return this.#stage.scratch.address;
+  get address(): Address {
+    return this.#stage.address;
   }
 
   /** Gives the record at `start` its sequence; returns its address. */
-  stamp(start: number, sequence: number): number {
-    const { scratch, words } = this.#stage;
+  stamp(start: number, sequence: number): Address {
+    const { address, words } = this.#stage;
     const word = (start >>> 2) + SEQUENCE_WORD;
     words[word] = sequence; // modulo 2^32
     words[word + 1] = sequence / 2 ** 32;
-    return scratch.address + start;
+    return address + start;
   }
+}
+
+function assertFits(length: number): void {
+  if (length > MAX_BYTES) throw rangeError(`a payload of ${length} bytes is more than the ${MAX_BYTES} that a record can hold`);
 }
 
 /** Memory for records on their way out of the queue: for one, or for as many as fit, if their values are views of it. */
 export class Inbox {
   readonly #codec: PayloadCodec;
-  #stage = new Stage();
+  readonly #stage = new Stage();
   /** Where the record lies in the memory; behind those whose values are in use. */
   #start = 0;
 
@@ -119,12 +157,12 @@ export class Inbox {
     this.#codec = codec;
   }
 
-  get address(): number {
-    return this.#stage.scratch.address + this.#start;
+  get address(): Address {
+    return this.#stage.address + this.#start;
   }
 
   get byteLength(): number {
-    return this.#stage.scratch.bytes.byteLength - this.#start;
+    return this.#stage.byteLength - this.#start;
   }
 
   /** Makes room for a record of `bytes`. */
@@ -142,29 +180,29 @@ export class Inbox {
 
   /** Value of the record that is there. */
   decode(): unknown {
-    const { scratch, words } = this.#stage;
+    const { bytes, words } = this.#stage;
     const start = this.#start;
     const length = words[(start >>> 2) + LENGTH_WORD] as number;
-    const value = this.#codec.decode(scratch.bytes, start + PAYLOAD, length);
+    const value = this.#codec.decode(bytes, start + PAYLOAD, length);
     if (this.#codec.keeps === true) this.#start = start + recordBytes(length);
     return value;
   }
 
   /**
-   * Values of the records in the first `bytes`, whose sequences go up from `sequence`, put behind `values`. Ends before one that does not fit
+   * Values of the records in the first `size` bytes, whose sequences go up from `sequence`, put behind `values`. Ends before one that does not fit
    * or can't be decoded; returns the bytes of those before it.
    */
-  decodeMany(bytes: number, sequence: number, values: unknown[]): number {
-    const { scratch, words } = this.#stage;
+  decodeMany(size: number, sequence: number, values: unknown[]): number {
+    const { bytes, words } = this.#stage;
     const start = this.#start;
     let done = 0;
     try {
-      for (let expected = sequence; done < bytes; expected++) {
+      for (let expected = sequence; done < size; expected++) {
         const word = (start + done) >>> 2;
         const length = words[word + LENGTH_WORD] as number;
         const found = (words[word + SEQUENCE_WORD] as number) + (words[word + SEQUENCE_WORD + 1] as number) * 2 ** 32;
         if (found !== expected || recordBytes(length) !== words[word + TOTAL_WORD]) break;
-        values.push(this.#codec.decode(scratch.bytes, start + done + PAYLOAD, length));
+        values.push(this.#codec.decode(bytes, start + done + PAYLOAD, length));
         done += recordBytes(length);
       }
     } catch {
@@ -176,9 +214,9 @@ export class Inbox {
 
   /** A copy of the payload of the record that is there. */
   payload(): Uint8Array {
-    const { scratch, words } = this.#stage;
+    const { bytes, words } = this.#stage;
     const start = this.#start + PAYLOAD;
-    return scratch.bytes.slice(start, start + (words[(this.#start >>> 2) + LENGTH_WORD] as number));
+    return bytes.slice(start, start + (words[(this.#start >>> 2) + LENGTH_WORD] as number));
   }
 
   /** Whether the record's payload lies within its `total` bytes. */
@@ -187,13 +225,13 @@ export class Inbox {
   }
 
   shrink(): void {
-    if (this.#start > 0 && this.#stage.scratch.bytes.byteLength > FIRST_BYTES) this.#renew();
+    if (this.#start > 0 && this.#stage.byteLength > FIRST_BYTES) this.#renew();
     else this.#stage.shrink();
   }
 
   /** New memory: what was there belongs to the values now. */
   #renew(): void {
-    this.#stage = new Stage();
+    this.#stage.renew();
     this.#start = 0;
   }
 }
