@@ -20,6 +20,9 @@
 #define HF_MAX_SAFE 9007199254740991.0 /* 2^53 - 1 */
 #define HF_MAX_SAFE_WORD UINT64_C(9007199254740991)
 
+/* For what joins steps without a call between them. */
+#define HF_INLINE static inline __attribute__((always_inline))
+
 /* The error of the last call as a result. */
 static inline double hf_errno(void) { return -(double)errno; }
 
@@ -89,8 +92,5 @@ static inline void *hf_pointer(double address, size_t alignment) {
 
 /* crc32c.c: the raw update without argument checks or guard. */
 uint32_t hf_crc32c_update(uint32_t seed, const void *data, size_t length);
-
-/* The same of words while they are copied: the checksum is of what arrives, whatever others write to `from` meanwhile. */
-uint32_t hf_crc32c_copy(uint32_t seed, uint64_t *to, const uint64_t *from, size_t count);
 
 #endif

@@ -105,25 +105,24 @@ static double commit(struct side *side, double *values) {
   return result != 0 ? result : hf_awaited(side->lock);
 }
 
-static uint64_t record_bytes(uint64_t payload_bytes) { return (payload_bytes + 7) / 8 * 8 + HF_RECORD_AROUND; }
+HF_INLINE uint64_t record_bytes(uint64_t payload_bytes) { return (payload_bytes + 7) / 8 * 8 + HF_RECORD_AROUND; }
 
 struct record {
-  uint32_t checksum;
-  uint32_t total;
+  uint32_t front[2]; /* checksum, length */
   uint64_t payload_bytes; /* flags above them: none */
   uint64_t sequence;
   uint64_t payload[];
 };
 _Static_assert(offsetof(struct record, payload) == HF_RECORD_PAYLOAD, "record");
 
-/* Writes what is around the payload. */
-static void enclose(struct record *record, size_t payload_bytes, uint64_t sequence) {
+/* Writes what is around the payload, but for the first eight bytes. In words, as they are read next: the CPU is slow to read a word that was
+   written in parts just before. */
+HF_INLINE void enclose(struct record *record, size_t payload_bytes, uint64_t sequence) {
   size_t words = (payload_bytes + 7) / 8, rest = payload_bytes % 8;
   if (rest != 0) record->payload[words - 1] &= (UINT64_C(1) << 8 * rest) - 1;
-  record->total = (uint32_t)record_bytes(payload_bytes);
   record->payload_bytes = payload_bytes;
   record->sequence = sequence;
-  record->payload[words] = record->total;
+  record->payload[words] = record_bytes(payload_bytes);
 }
 
 double hf_append(double side, double record, double length) {
@@ -143,8 +142,11 @@ double hf_append(double side, double record, double length) {
     return leave(own, HF_E_BUSY);
   }
   enclose(given, payload_bytes, (uint64_t)(int64_t)values[HF_SEQUENCE]);
+  unsigned char *target = own->segment + offset;
+  uint32_t front[2] = {0, (uint32_t)bytes};
   uint64_t position = (uint64_t)(int64_t)values[HF_POSITION];
-  if (!hf_record_put(own->segment + offset, (unsigned char *)given, bytes, own->record_salt, position)) return leave(own, HF_E_INVAL);
+  front[0] = hf_record_copy(target, (const unsigned char *)given, front[1], own->record_salt, position);
+  memcpy(target, front, sizeof front);
   if (hf_faulted(own->segment)) return leave(own, HF_E_FAULT);
   move(values, (double)(int64_t)bytes);
   result = commit(own, values);

@@ -6,41 +6,6 @@
 
 #include <string.h>
 
-enum { CHECKSUM_BYTES = 4 };
-
-static bool record_length(size_t length) { return length >= HF_RECORD_MIN && length % 8 == 0 && length <= UINT32_MAX; }
-
-/* Copies a record but for its first eight bytes, checksum and length; returns the checksum of all that is behind it. */
-static uint32_t copy_record(unsigned char *to, const unsigned char *from, uint32_t length, uint32_t salt, uint64_t position) {
-  uint32_t crc = hf_crc32c_update(salt, &position, sizeof position);
-  crc = hf_crc32c_update(crc, &length, sizeof length);
-  return hf_crc32c_copy(crc, (uint64_t *)(void *)to + 1, (const uint64_t *)(const void *)from + 1, length / 8 - 1);
-}
-
-bool hf_record_put(unsigned char *to, const unsigned char *from, size_t length, uint32_t salt, uint64_t position) {
-  uint32_t front[2];
-  memcpy(front, from, sizeof front);
-  if (!record_length(length) || front[1] != length) return false;
-  front[0] = copy_record(to, from, front[1], salt, position);
-  memcpy(to, front, sizeof front);
-  return true;
-}
-
-double hf_record_get(unsigned char *to, size_t room, const unsigned char *from, size_t most, uint32_t salt, uint64_t position) {
-  if (most < HF_RECORD_MIN) return HF_E_CORRUPT;
-  uint32_t front[2];
-  memcpy(front, from, sizeof front);
-  if (hf_faulted(from)) return HF_E_FAULT;
-  uint32_t length = front[1];
-  if (!record_length(length) || length > most) return HF_E_CORRUPT;
-  if (length > room) return (double)length;
-  memcpy(to, front, sizeof front);
-  /* Checked as it is copied: what is in the mapping can change under a check. */
-  uint32_t checksum = copy_record(to, from, length, salt, position);
-  if (hf_faulted(from)) return HF_E_FAULT;
-  return checksum == front[0] ? (double)length : HF_E_CORRUPT;
-}
-
 double hf_record_write(double target, double source, double length, double salt, double position) {
   unsigned char *to = (unsigned char *)hf_pointer(target, 8);
   const unsigned char *from = (const unsigned char *)hf_pointer(source, 8);
