@@ -157,7 +157,10 @@ export class Inbox {
     this.#codec = codec;
   }
 
+  /** Where the next record goes; to be asked for anew before each native call. */
   get address(): Address {
+    // Detached: the program has transferred the buffer of a value that is a view of it, and the memory is no longer ours to write to.
+    if (this.#stage.bytes.length === 0) this.#renew();
     return this.#stage.address + this.#start;
   }
 

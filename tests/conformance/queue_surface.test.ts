@@ -523,3 +523,22 @@ test("after close everything here is ERR_CLOSED", () => {
     assertThrows(use, mapError("ERR_CLOSED"), use.toString());
   }
 });
+
+test("a program may transfer the buffer of a value: what comes later is whole", () => {
+  using queue = Queue.open<Uint8Array>(files.next("queue"), { codec: "bytes" });
+  const values = Array.from({ length: 40 }, (_, i) => new Uint8Array(64).fill(i));
+  queue.pushMany(values);
+  const taken: (number | undefined)[] = [];
+  const transfer = ({ buffer, byteOffset }: Uint8Array): void => {
+    const moved = structuredClone(buffer as ArrayBuffer, { transfer: [buffer as ArrayBuffer] });
+    taken.push(new Uint8Array(moved, byteOffset)[63]);
+  };
+  for (let i = 0; i < 10; i++) transfer(queue.pop() as Uint8Array);
+  transfer(queue.popMany(10).at(-1) as Uint8Array);
+  transfer(queue.peek() as Uint8Array);
+  transfer(queue.peekBack() as Uint8Array);
+  transfer([...queue].at(-1) as Uint8Array);
+  queue.tryPop(transfer);
+  assert.deepEqual(taken, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 19, 20, 39, 39, 20]);
+  assert.deepEqual(queue.popMany(100).map((value) => value[0]), Array.from({ length: 19 }, (_, i) => 21 + i));
+});
