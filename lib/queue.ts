@@ -456,8 +456,9 @@ export class Queue<T = JsonValue> implements Disposable {
     this.#writable();
     const { mark } = checkOptions("pushMany()", options, PUSH_MANY_OPTIONS);
     if (!Array.isArray(values)) throw invalidType("values", "an array", values);
-    // Array.from takes a hole for undefined, which no codec takes.
-    const prepared = Array.from(values, (value) => this.#prepare(value));
+    const prepared: Prepared[] = [];
+    // All before the first is written: the program's own code may run meanwhile. A hole is undefined, which no codec takes.
+    for (let i = 0; i < values.length; i++) prepared.push(this.#prepare(values[i] as T));
     this.#writable();
     this.#producer.reset();
     for (const payload of prepared) this.#producer.add(payload);

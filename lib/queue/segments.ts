@@ -10,7 +10,7 @@
 import * as fs from "node:fs";
 import { join } from "node:path";
 import { check, fromFileSystem, MapError } from "../errors.ts";
-import { fileSystem, openRegular, readUpTo, reserve, syncFile, writeFully } from "../files.ts";
+import { fileSystem, fill, openRegular, readUpTo, reserve, syncFile, writeFully } from "../files.ts";
 import { decodeHeader, encodeHeader, HEADER_BYTES } from "../layout/header.ts";
 import {
   NEXT_SEGMENT,
@@ -25,9 +25,12 @@ import {
   SWEEP_FLAG,
 } from "../layout/queue.ts";
 import { native } from "../native/native.ts";
-import { codes, mapFlags, type NativeFunctions } from "../native/symbols.ts";
+import { advices, codes, mapFlags, type NativeFunctions } from "../native/symbols.ts";
 import { Region } from "../region.ts";
 import type { Control } from "./control.ts";
+
+/** So much of a segment is made ready at once when the queue goes on to it; what lies behind, page by page as it is written. */
+const FAULTED_BYTES: number = 8 << 20;
 
 /** What a new segment file is. */
 export interface NewSegment {
@@ -39,13 +42,16 @@ export interface NewSegment {
   readonly permissions: number;
   /** Whether the file is to be on storage before the call returns; its name is not. Default: no. */
   readonly durable?: boolean;
+  /** Whether it is written to at once, so that its pages had better be in memory. Default: no. */
+  readonly filled?: boolean;
 }
 
 /** Creates a segment file, its storage reserved. It may be left half-made by a crash: nobody refers to it before it is used. */
-export function createSegment(path: string, { queueId, id, byteLength, base, permissions, durable = false }: NewSegment): void {
+export function createSegment(path: string, { queueId, id, byteLength, base, permissions, durable = false, filled = false }: NewSegment): void {
   const { fd } = openRegular(path, "rw", fs.constants.O_CREAT | fs.constants.O_EXCL, permissions);
   try {
     reserve(fd, byteLength, path);
+    if (filled) fill(fd, Math.min(byteLength, FAULTED_BYTES), path);
     writeFully(fd, encodeHeader({ kind: "segment", id: queueId, fields: [id, byteLength] }), 0, path);
     const word = new Uint8Array(8);
     new DataView(word.buffer).setBigUint64(0, BigInt(base), true);
@@ -145,13 +151,20 @@ export class Segments {
         const cell = region.address + SPARES + 8 * i;
         const id = this.#hf.hf_load64(cell, 0);
         // The base is looked at so that a damaged id can't hand out a segment that holds records.
-        if (id > 0 && this.state(id).base === 0 && this.#hf.hf_cas64(cell, id, 0) === id) return id;
+        if (id > 0 && this.state(id).base === 0 && this.#hf.hf_cas64(cell, id, 0) === id) return this.#faulted(id);
       }
     }
     const id = this.#newId(tail);
     const byteLength = Math.max(shape.segmentBytes, Math.ceil(needed / 4096) * 4096);
     const permissions = this.#permissions;
-    createSegment(this.#path(id), { queueId: this.#control.id, id, byteLength, base: 0, permissions });
+    createSegment(this.#path(id), { queueId: this.#control.id, id, byteLength, base: 0, permissions, filled: true });
+    return this.#faulted(id);
+  }
+
+  /** Has the pages of a segment mapped for writing, all in one call instead of a fault for each. Where that fails, the faults follow. */
+  #faulted(id: number): number {
+    const { address, byteLength } = this.get(id);
+    this.#hf.hf_advise(address, Math.min(byteLength, FAULTED_BYTES), advices["populate-write"]);
     return id;
   }
 
