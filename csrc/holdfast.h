@@ -428,9 +428,12 @@ HF_EXPORT double hf_side_tail(double side, double cells, double values);
  */
 HF_EXPORT double hf_side_segment(double side, double id, double address, double length, double end, double base);
 
+/* Of a producer: hf_append() leaves records to others that would bring the cell's HF_BYTES above this. 0 or HF_E_INVAL. */
+HF_EXPORT double hf_side_limit(double side, double bytes);
+
 /*
  * Appends a record with the payload of `length` < 2^31 bytes at `record` + HF_RECORD_PAYLOAD if nothing has to be decided: the lock is free, the
- * tail lies in the segment of the side, and the record fits there. What is around the payload is written at `record`, where there must be room
+ * tail lies in the segment of the side, and the record fits there and below the limit. What is around the payload is written at `record`, where there must be room
  * for it; otherwise as hf_begin, hf_record_write and hf_commit. 1, or 2 if someone may wait for the commit; HF_E_BUSY otherwise, with the
  * queue as it was and the lock not held. Nor is it held after another failure.
  */

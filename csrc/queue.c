@@ -29,6 +29,7 @@ struct side {
   size_t end;
   double segment_id;
   double base;
+  double limit;
 };
 _Static_assert(sizeof(struct side) <= HF_SIDE_VALUES, "side");
 _Static_assert(HF_SIDE_VALUES + (HF_CELL_WORDS + 1) * sizeof(double) <= HF_SIDE_BYTES, "values of a side");
@@ -52,6 +53,7 @@ double hf_side_init(double side, double lock, double owner, double cells, double
       !hf_u32(record_salt, &given.record_salt)) {
     return HF_E_INVAL;
   }
+  given.limit = HF_MAX_SAFE;
   given.mark = mark_of(made);
   *made = given;
   return 0;
@@ -81,6 +83,14 @@ double hf_side_segment(double side, double id, double address, double length, do
   own->length = bytes;
   own->end = known;
   own->base = base;
+  return 0;
+}
+
+double hf_side_limit(double side, double bytes) {
+  struct side *own = side_at(side);
+  uint64_t limit;
+  if (own == NULL || !hf_whole(bytes, &limit)) return HF_E_INVAL;
+  own->limit = bytes;
   return 0;
 }
 
@@ -138,7 +148,8 @@ double hf_append(double side, double record, double length) {
   if (result != 0) return leave(own, result);
   /* What the cell holds is whole, and safe integers. */
   size_t offset = (size_t)(int64_t)values[HF_OFFSET], bytes = record_bytes(payload_bytes);
-  if (values[HF_SEGMENT] != own->segment_id || offset > own->length || bytes > own->length - offset || offset % 8 != 0) {
+  if (values[HF_SEGMENT] != own->segment_id || offset > own->length || bytes > own->length - offset || offset % 8 != 0 ||
+      values[HF_BYTES] + (double)(int64_t)bytes > own->limit) {
     return leave(own, HF_E_BUSY);
   }
   enclose(given, payload_bytes, (uint64_t)(int64_t)values[HF_SEQUENCE]);

@@ -83,6 +83,7 @@ export const symbols = {
   hf_side_init: ["side", "lock", "owner", "cells", "count", "salt", "record_salt"],
   hf_side_tail: ["side", "cells", "values"],
   hf_side_segment: ["side", "id", "address", "length", "end", "base"],
+  hf_side_limit: ["side", "bytes"],
   hf_append: ["side", "record", "length"],
   hf_front: ["side", "target", "capacity"],
   hf_pass: ["side", "length"],

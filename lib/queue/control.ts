@@ -151,6 +151,11 @@ export class Side {
     this.#base = base;
   }
 
+  /** Has single records be appended only up to so many bytes ever pushed. */
+  limit(bytes: number): void {
+    check(native().hf_side_limit(this.side, bytes), this.name);
+  }
+
   /** Forgets the segment, if it is this one. */
   leave(id: number): void {
     if (this.#segment === id) this.use(0, { address: 0, byteLength: 0 });

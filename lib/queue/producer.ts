@@ -24,7 +24,6 @@ export class Producer {
   readonly #hf: NativeFunctions;
   readonly #outbox = new Outbox();
   readonly #side: Address;
-  readonly #limited: boolean;
   /** Segments that the push under way has taken. */
   readonly #taken: number[] = [];
   /** Bytes that consumers have removed, as far as this handle has looked: a lower bound. */
@@ -39,7 +38,8 @@ export class Producer {
     this.#segments = segments;
     this.#hf = native();
     this.#side = control.producer.side;
-    this.#limited = control.shape.maxBytes > 0;
+    const { maxBytes } = control.shape;
+    if (maxBytes > 0 && control.usable) control.producer.limit(maxBytes);
   }
 
   /** Drops what was added and not appended. */
@@ -49,7 +49,11 @@ export class Producer {
 
   /** Adds a payload to what the next {@linkcode Producer.append} appends. */
   add(prepared: Prepared): void {
-    const bytes = this.#outbox.enclose(this.#outbox.place(prepared));
+    this.#enclose(this.#outbox.place(prepared));
+  }
+
+  #enclose(length: number): void {
+    const bytes = this.#outbox.enclose(length);
     const { maxBytes } = this.#control.shape;
     if (maxBytes > 0 && bytes > maxBytes) {
       throw rangeError(`a record of ${bytes} bytes never fits into the ${maxBytes} bytes that this queue holds at most`);
@@ -57,21 +61,17 @@ export class Producer {
   }
 
   /**
-   * Appends a payload. The case that makes the speed is one native call: no limit, the lock is free, and the tail's segment has room. Every
-   * other goes to {@linkcode Producer.append}.
+   * Appends a payload. The case that makes the speed is one native call: the lock is free, and there is room in the tail's segment and below the limit,
+   * as far as was seen what consumers have removed. Every other goes to {@linkcode Producer.append}.
    */
   appendOne(prepared: Prepared): boolean {
     const outbox = this.#outbox;
     outbox.reset();
-    if (this.#limited) {
-      this.add(prepared);
-      return this.append() === 1;
-    }
     const length = outbox.place(prepared);
     const result = this.#hf.hf_append(this.#side, outbox.address, length);
     if (result === 1) return true;
     if (result === BUSY) {
-      outbox.enclose(length);
+      this.#enclose(length);
       return this.append() === 1;
     }
     if (result < 0) throw this.#control.error(result, "push");
@@ -173,6 +173,7 @@ export class Producer {
     const bytes = (cell[PRODUCER.bytes] as number) + total;
     if (bytes - this.#removedBytes <= maxBytes) return true;
     this.#removedBytes = this.removedFromLog?.() ?? this.#removedByConsumers();
+    this.#control.producer.limit(this.#removedBytes + maxBytes);
     return bytes - this.#removedBytes <= maxBytes;
   }
 
