@@ -315,11 +315,14 @@ class Sleeper {
     return true;
   }
 
-  /** Gives the Worker a new list, when the calls that run now are through with changing it. */
+  /**
+   * Gives the Worker a new list, when what runs now is through with changing it: not before those have run that were woken. They are what matters,
+   * and most of them wait again, which is then on the same list.
+   */
   renew(): void {
     if (this.#renewing || (this.#state !== "running" && this.#state !== "idle")) return;
     this.#renewing = true;
-    queueMicrotask(() => {
+    setImmediate(() => {
       this.#renewing = false;
       this.#publish();
     });
