@@ -102,6 +102,7 @@ export class Int64Atomics {
 
   /** Sets the cell; returns `value`. */
   store(offset: number, value: number): number;
+  /** As a bigint, for all 64 bits. */
   store(offset: number, value: bigint): bigint;
   store(offset: number, value: number | bigint): number | bigint {
     const cell = this.#writable(offset);
@@ -112,6 +113,7 @@ export class Int64Atomics {
 
   /** Adds; returns the old value. */
   add(offset: number, operand: number): number;
+  /** As a bigint, for all 64 bits. */
   add(offset: number, operand: bigint): bigint;
   add(offset: number, operand: number | bigint): number | bigint {
     const cell = this.#writable(offset);
@@ -121,6 +123,7 @@ export class Int64Atomics {
 
   /** Subtracts; returns the old value. */
   sub(offset: number, operand: number): number;
+  /** As a bigint, for all 64 bits. */
   sub(offset: number, operand: bigint): bigint;
   sub(offset: number, operand: number | bigint): number | bigint {
     const cell = this.#writable(offset);
@@ -130,6 +133,7 @@ export class Int64Atomics {
 
   /** Bitwise and, on all 64 bits of the sign-extended operand; returns the old value. */
   and(offset: number, operand: number): number;
+  /** As a bigint, for all 64 bits. */
   and(offset: number, operand: bigint): bigint;
   and(offset: number, operand: number | bigint): number | bigint {
     const cell = this.#writable(offset);
@@ -139,6 +143,7 @@ export class Int64Atomics {
 
   /** Bitwise or; returns the old value. */
   or(offset: number, operand: number): number;
+  /** As a bigint, for all 64 bits. */
   or(offset: number, operand: bigint): bigint;
   or(offset: number, operand: number | bigint): number | bigint {
     const cell = this.#writable(offset);
@@ -148,6 +153,7 @@ export class Int64Atomics {
 
   /** Bitwise exclusive or; returns the old value. */
   xor(offset: number, operand: number): number;
+  /** As a bigint, for all 64 bits. */
   xor(offset: number, operand: bigint): bigint;
   xor(offset: number, operand: number | bigint): number | bigint {
     const cell = this.#writable(offset);
@@ -157,6 +163,7 @@ export class Int64Atomics {
 
   /** Sets the cell; returns the old value. */
   exchange(offset: number, operand: number): number;
+  /** As a bigint, for all 64 bits. */
   exchange(offset: number, operand: bigint): bigint;
   exchange(offset: number, operand: number | bigint): number | bigint {
     const cell = this.#writable(offset);
@@ -166,6 +173,7 @@ export class Int64Atomics {
 
   /** Stores `replacement` if the cell holds `expected`; returns the value found. Never fails spuriously. */
   compareExchange(offset: number, expected: number, replacement: number): number;
+  /** As a bigint, for all 64 bits. */
   compareExchange(offset: number, expected: bigint, replacement: bigint): bigint;
   compareExchange(offset: number, expected: number | bigint, replacement: number | bigint): number | bigint {
     const cell = this.#writable(offset);

@@ -75,7 +75,9 @@ export interface BlockReport {
   readonly ok: boolean;
   /** Blocks that the file has; `stored + free + damaged.length`. */
   readonly blocks: number;
+  /** Blocks that hold something. */
   readonly stored: number;
+  /** Blocks that can be stored into. */
   readonly free: number;
   /** Blocks that cannot be read, by id. */
   readonly damaged: readonly { readonly id: number; readonly reason: string }[];
@@ -385,6 +387,7 @@ export class BlockStore implements Disposable {
     this.#unlink?.();
   }
 
+  /** {@linkcode close}, at the end of a block with `using`. */
   [Symbol.dispose](): void {
     this.close();
   }

@@ -210,6 +210,7 @@ export class Counters implements Disposable {
 
   /** Adds `delta`; returns the old value. */
   add(counter: CounterKey, delta?: number): number;
+  /** As a bigint, for all 64 bits. */
   add(counter: CounterKey, delta: bigint): bigint;
   add(counter: CounterKey, delta?: number | bigint): number | bigint {
     // The short way: an index that exists, a number. What fails here has changed nothing, and the long way says what is wrong. Two conditions
@@ -226,6 +227,7 @@ export class Counters implements Disposable {
 
   /** Subtracts `delta`; returns the old value. */
   sub(counter: CounterKey, delta?: number): number;
+  /** As a bigint, for all 64 bits. */
   sub(counter: CounterKey, delta: bigint): bigint;
   sub(counter: CounterKey, delta?: number | bigint): number | bigint {
     if (typeof counter === "number") {
@@ -240,6 +242,7 @@ export class Counters implements Disposable {
 
   /** Sets the value; returns the old value. */
   set(counter: CounterKey, value: number): number;
+  /** As a bigint, for all 64 bits. */
   set(counter: CounterKey, value: bigint): bigint;
   set(counter: CounterKey, value: number | bigint): number | bigint {
     return this.#cells.exchange(this.#offset(counter), value as number);
@@ -247,6 +250,7 @@ export class Counters implements Disposable {
 
   /** Sets the value; returns the old value. The same as {@linkcode set}. */
   exchange(counter: CounterKey, value: number): number;
+  /** As a bigint, for all 64 bits. */
   exchange(counter: CounterKey, value: bigint): bigint;
   exchange(counter: CounterKey, value: number | bigint): number | bigint {
     return this.#cells.exchange(this.#offset(counter), value as number);
@@ -254,6 +258,7 @@ export class Counters implements Disposable {
 
   /** Sets `replacement` if the value is `expected`; returns the value found. */
   compareExchange(counter: CounterKey, expected: number, replacement: number): number;
+  /** As a bigint, for all 64 bits. */
   compareExchange(counter: CounterKey, expected: bigint, replacement: bigint): bigint;
   compareExchange(counter: CounterKey, expected: number | bigint, replacement: number | bigint): number | bigint {
     return this.#cells.compareExchange(this.#offset(counter), expected as number, replacement as number);
@@ -261,6 +266,7 @@ export class Counters implements Disposable {
 
   /** Bitwise and; returns the old value. */
   and(counter: CounterKey, operand: number): number;
+  /** As a bigint, for all 64 bits. */
   and(counter: CounterKey, operand: bigint): bigint;
   and(counter: CounterKey, operand: number | bigint): number | bigint {
     return this.#cells.and(this.#offset(counter), operand as number);
@@ -268,6 +274,7 @@ export class Counters implements Disposable {
 
   /** Bitwise or; returns the old value. */
   or(counter: CounterKey, operand: number): number;
+  /** As a bigint, for all 64 bits. */
   or(counter: CounterKey, operand: bigint): bigint;
   or(counter: CounterKey, operand: number | bigint): number | bigint {
     return this.#cells.or(this.#offset(counter), operand as number);
@@ -275,6 +282,7 @@ export class Counters implements Disposable {
 
   /** Bitwise exclusive or; returns the old value. */
   xor(counter: CounterKey, operand: number): number;
+  /** As a bigint, for all 64 bits. */
   xor(counter: CounterKey, operand: bigint): bigint;
   xor(counter: CounterKey, operand: number | bigint): number | bigint {
     return this.#cells.xor(this.#offset(counter), operand as number);
@@ -343,6 +351,7 @@ export class Counters implements Disposable {
     this.#unlink?.();
   }
 
+  /** {@linkcode close}, at the end of a block with `using`. */
   [Symbol.dispose](): void {
     this.close();
   }

@@ -18,9 +18,13 @@ export const errno: Readonly<Record<"EAGAIN" | "EINVAL" | "EIO" | "EOPNOTSUPP" |
 
 /** What a {@linkcode MapError} may know besides its code. */
 export interface MapErrorDetails {
+  /** The negated system error number. */
   readonly errno?: number | undefined;
+  /** The system call that failed. */
   readonly syscall?: string | undefined;
+  /** The file that it was about. */
   readonly path?: string | undefined;
+  /** The error that this one comes from. */
   readonly cause?: unknown;
 }
 
@@ -48,6 +52,7 @@ export class MapError extends Error {
   /** The file that it was about. */
   readonly path?: string;
 
+  /** The message becomes `code: message`. The library makes these errors itself; a codec of your own may throw one, too. */
   constructor(code: string, message: string, details: MapErrorDetails = {}) {
     super(`${code}: ${message}`, details.cause === undefined ? undefined : { cause: details.cause });
     this.name = "MapError";

@@ -25,12 +25,13 @@ import {
 import { doom } from "./auto_unlink.ts";
 import { byteLengthOf, copyIn, copyOut } from "./native/copy.ts";
 import { native, pageSize } from "./native/native.ts";
-import { advices, codes, mapFlags, type NativeFunctions } from "./native/symbols.ts";
+import { type Advice, advices, codes, mapFlags, type NativeFunctions } from "./native/symbols.ts";
 import { type LockRange, takeLock, tryLock, unlock } from "./range_lock.ts";
 import { Region } from "./region.ts";
 import { lookNow } from "./waiting.ts";
 
 export type { DebugListener, MappingOptions, MemoryOptions } from "./mapping/options.ts";
+export type { Advice } from "./native/symbols.ts";
 
 /** A range of a mapping, in bytes; by default all of it. */
 export interface RangeOptions {
@@ -67,9 +68,6 @@ export interface ReadableOptions extends LinesOptions {
   /** Bytes of a chunk; default 65536. */
   chunkSize?: number;
 }
-
-/** How pages will be used: see {@linkcode Mapping.advise}. */
-export type Advice = keyof typeof advices;
 
 /** What `pwrite` takes. */
 export type WriteData = Uint8Array | string | readonly (Uint8Array | string)[];
@@ -462,6 +460,7 @@ export class Mapping implements Disposable {
     });
   }
 
+  /** {@linkcode close}, at the end of a block with `using`. */
   [Symbol.dispose](): void {
     this.close();
   }

@@ -126,6 +126,7 @@ export class LabelledMetric<Labels extends readonly string[], Series> {
    * `MapError` `ERR_TOO_MANY_SERIES`, `ERR_CLOSED`, `ERR_READ_ONLY` for a new one in mode "r", `ENOSPC`.
    */
   labels(values: { readonly [Name in Labels[number]]: LabelValue }): Series;
+  /** The same by the values alone, in the order of {@linkcode labelNames}. */
   labels(...values: { readonly [Index in keyof Labels]: LabelValue }): Series;
   labels(...given: readonly unknown[]): Series {
     const names = this.labelNames;
@@ -288,6 +289,7 @@ export class Metrics implements Disposable {
     this.#file.close();
   }
 
+  /** {@linkcode close}, at the end of a block with `using`. */
   [Symbol.dispose](): void {
     this.close();
   }

@@ -517,6 +517,7 @@ export class Queue<T = JsonValue> implements Disposable {
 
   /** Removes and returns up to `max` values, the oldest first. With `wait` it waits for the first one: see {@linkcode Queue.take}. */
   popMany(max: number, options?: { wait?: false }): T[];
+  /** The same, waiting for the first one; an empty array when `timeoutMs` is over. */
   popMany(max: number, options: { wait: true } & TakeOptions): Promise<T[]>;
   popMany(max: number, options?: { wait?: boolean } & TakeOptions): T[] | Promise<T[]> {
     checkInteger("max", max, 1, Number.MAX_SAFE_INTEGER);
@@ -723,6 +724,7 @@ export class Queue<T = JsonValue> implements Disposable {
     }
   }
 
+  /** {@linkcode close}, at the end of a block with `using`. */
   [Symbol.dispose](): void {
     this.close();
   }

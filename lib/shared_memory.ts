@@ -418,6 +418,7 @@ export class SharedMemory implements Disposable {
     claim.release();
   }
 
+  /** {@linkcode close}, at the end of a block with `using`. */
   [Symbol.dispose](): void {
     this.close();
   }

@@ -103,8 +103,11 @@ function damaged(what: string, cause?: unknown): MapError {
  * ```
  */
 export function compressed<T = JsonValue>(inner?: "json", options?: CompressionOptions): Codec<T>;
+/** Of strings. */
 export function compressed(inner: "text", options?: CompressionOptions): Codec<string>;
+/** Of bytes. */
 export function compressed(inner: "bytes", options?: CompressionOptions): Codec<Uint8Array>;
+/** Of what a codec of your own makes. */
 export function compressed<T>(inner: Codec<T>, options?: CompressionOptions): Codec<T>;
 export function compressed(inner: unknown = "json", options?: CompressionOptions): Codec<unknown> {
   const codec = codecOption("inner", inner);

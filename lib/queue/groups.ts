@@ -46,6 +46,7 @@ import type { Segments } from "./segments.ts";
 
 /** A group of a log, as `Queue.groups()` shows it. */
 export interface QueueGroup {
+  /** The name that it is opened by. */
   readonly name: string;
   /** Records that the group has still to remove, leased ones included: its backlog. */
   readonly length: number;

@@ -31,27 +31,33 @@ export type QueueDamageCode =
 
 /** One damaged place. */
 export interface QueueDamage {
+  /** What kind of damage. */
   readonly code: QueueDamageCode;
   /** What is wrong, as a sentence. */
   readonly reason: string;
   /** The file, from the queue's directory. */
   readonly file: string;
-  /** Id of the segment, and bytes from the start of its file. */
+  /** Id of the segment. */
   readonly segment?: number;
+  /** Bytes from the start of the file. */
   readonly offset?: number;
-  /** Position in the queue, and how many bytes from there on. */
+  /** Position in the queue. */
   readonly position?: number;
+  /** Bytes from there on. */
   readonly bytes?: number;
 }
 
 /** Records that are missing, by their sequences. */
 export interface QueueGap {
+  /** Sequence of the first one. */
   readonly first: number;
+  /** Sequence of the last one. */
   readonly last: number;
 }
 
 /** A segment file, or one that should be there. */
 export interface QueueSegment {
+  /** Its number, in the name of the file. */
   readonly id: number;
   /** Length of the file; 0 if it is missing. */
   readonly bytes: number;
@@ -61,6 +67,7 @@ export interface QueueSegment {
 
 /** What was examined and found. */
 export interface QueueReportData {
+  /** The queue's directory as given. */
   readonly path: string;
   /** Whether nothing is damaged. */
   readonly ok: boolean;
@@ -68,21 +75,26 @@ export interface QueueReportData {
   readonly id: string;
   /** What the queue was made with; undefined if the control file does not say. */
   readonly shape: { readonly segmentBytes: number; readonly maxBytes: number; readonly spares: number } | undefined;
-  /** Whole records that are in the queue, leased ones included, and their bytes with their headers. */
+  /** Whole records that are in the queue, leased ones included. */
   readonly records: number;
+  /** Their bytes, with their headers. */
   readonly bytes: number;
   /** How many of them are leased. */
   readonly leased: number;
-  /** Sequences of the first and the last whole record, leased ones included; undefined if there is none. */
+  /** Sequence of the first whole record, leased ones included; undefined if there is none. */
   readonly firstSequence: number | undefined;
+  /** Sequence of the last one. */
   readonly lastSequence: number | undefined;
+  /** Segment files that there are or should be. */
   readonly segments: readonly QueueSegment[];
+  /** Damaged places. */
   readonly damage: readonly QueueDamage[];
   /**
-   * Records that should be there and are not whole, and how many they are: all that are lost, unless the damage is in the control file's cells
+   * Records that should be there and are not whole: all that are lost, unless the damage is in the control file's cells
    * or lease table, without which not all can be counted.
    */
   readonly gaps: readonly QueueGap[];
+  /** How many they are. */
   readonly lost: number;
   /** Whole records that lie behind a gap. */
   readonly behindDamage: number;

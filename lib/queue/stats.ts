@@ -14,9 +14,11 @@ import type { Reader } from "./reader.ts";
 
 /** A handle that has the queue open in mode "rw", in any process. */
 export interface QueueHandle {
+  /** Its number among the 1,024 that there can be. */
   readonly slot: number;
-  /** Process and thread that opened it, as their own PID namespace counts them. */
+  /** Process that opened it, as its own PID namespace counts. */
   readonly pid: number;
+  /** Thread that opened it, counted likewise. */
   readonly thread: number;
   /** Whether it is the handle that was asked. */
   readonly own: boolean;
@@ -36,11 +38,13 @@ export interface QueueStats {
   readonly byteLength: number;
   /** Most bytes of records that the queue holds; undefined without a limit. */
   readonly maxByteLength: number | undefined;
-  /** Records, and their bytes, that were ever pushed. */
+  /** Records that were ever pushed. */
   readonly pushed: number;
+  /** Their bytes. */
   readonly pushedBytes: number;
-  /** Records, and their bytes, that were ever removed: popped, acknowledged or cleared. */
+  /** Records that were ever removed: popped, acknowledged or cleared. */
   readonly popped: number;
+  /** Their bytes. */
   readonly poppedBytes: number;
   /** Sequence of the oldest record in the queue, leased or not; undefined if there is none. */
   readonly oldestSequence: number | undefined;
