@@ -34,10 +34,30 @@ export interface CellHost {
 /** Below this a native result is a failure: no cell value in number form is smaller than -(2^53 - 1). */
 const FAILED = Number.MIN_SAFE_INTEGER;
 
-/** How {@linkcode Int64Atomics.wait} ends. */
+/**
+ * How {@linkcode Int64Atomics.wait} ends.
+ *
+ * @example
+ * ```ts
+ * import { Mapping, type WaitResult } from "holdfast";
+ * using mapping = Mapping.anonymous(4096);
+ * const result: WaitResult = await mapping.atomics.wait(0, 7, { timeoutMs: 1000 });
+ * result; // "not-equal"
+ * ```
+ */
 export type WaitResult = "ok" | "not-equal" | "timed-out";
 
-/** Options of {@linkcode Int64Atomics.wait}. */
+/**
+ * Options of {@linkcode Int64Atomics.wait}.
+ *
+ * @example
+ * ```ts
+ * import { Mapping, type WaitOptions } from "holdfast";
+ * using mapping = Mapping.anonymous(4096);
+ * const options: WaitOptions = { timeoutMs: 10, signal: AbortSignal.timeout(10_000) };
+ * await mapping.atomics.wait(0, 0, options); // "timed-out"
+ * ```
+ */
 export interface WaitOptions {
   /** Milliseconds to wait at most; without it there is no limit. */
   timeoutMs?: number;
@@ -75,6 +95,22 @@ function exactWords(): { address: number; values: BigInt64Array } {
  * mapping.atomics.add(0, 5); // 0
  * mapping.atomics.compareExchange(0, 5, 6); // 5
  * mapping.atomics.loadBigInt(0); // 6n
+ * ```
+ *
+ * @example
+ * ```ts
+ * import { Mapping } from "holdfast";
+ * using mapping = Mapping.anonymous(4096);
+ * const { atomics } = mapping;
+ * atomics.store(8, 0b1100); // 12
+ * atomics.and(8, 0b0110); // 12, the old value as with all of these
+ * atomics.or(8, 0b0001); // 4
+ * atomics.xor(8, 0b1111); // 5
+ * atomics.sub(8, 20); // 10
+ * atomics.exchange(8, 2n ** 62n); // -10n
+ * atomics.loadBigInt(8); // 4611686018427387904n
+ * atomics.store(8, 1);
+ * atomics.load(8); // 1
  * ```
  */
 export class Int64Atomics {

@@ -29,7 +29,17 @@ import { takeLock, unlock } from "./range_lock.ts";
 import { Region } from "./region.ts";
 import { randomBytes } from "node:crypto";
 
-/** Options of {@linkcode Counters.open}. */
+/**
+ * Options of {@linkcode Counters.open}.
+ *
+ * @example
+ * ```ts
+ * import { Counters, type CountersOptions } from "holdfast";
+ * const options: CountersOptions = { count: 10, names: ["first"], permissions: 0o640, autoUnlink: true };
+ * using counters = Counters.open("/tmp/example-options.counters", options);
+ * counters.count; // 10
+ * ```
+ */
 export interface CountersOptions {
   /** How many counters there shall be; more than the file has adds them at the end. Default: one for each name. */
   count?: number;
@@ -43,7 +53,17 @@ export interface CountersOptions {
   autoUnlink?: boolean;
 }
 
-/** A counter: its index, or its name. */
+/**
+ * A counter: its index, or its name.
+ *
+ * @example
+ * ```ts
+ * import { type CounterKey, Counters } from "holdfast";
+ * using counters = Counters.open("/tmp/example-keys.counters", { names: ["hits"] });
+ * const keys: CounterKey[] = ["hits", 0];
+ * keys.map((key) => counters.add(key)); // [0, 1]
+ * ```
+ */
 export type CounterKey = number | string;
 
 const encoder = new TextEncoder();
@@ -118,6 +138,28 @@ function cellsOf(region: Region, count: number): number[] {
  * using counters = Counters.open("/tmp/example.counters", { names: ["requests", "errors"] });
  * counters.add("requests");
  * counters.get("requests"); // 1
+ * ```
+ *
+ * @example
+ * ```ts
+ * import { Counters } from "holdfast";
+ * const counters = Counters.open("/tmp/example-all.counters", { names: ["hits", "flags"] });
+ * counters.add(0, 10); // 0, the old value as with all of these
+ * counters.sub("hits"); // 10
+ * counters.set("hits", 5); // 9
+ * counters.exchange("hits", 6n); // 5n
+ * counters.compareExchange("hits", 6, 7); // 6
+ * counters.or("flags", 0b110); // 0
+ * counters.and("flags", 0b011); // 6
+ * counters.xor("flags", 0b111); // 2
+ * counters.getBigInt("flags"); // 5n
+ * counters.declare("misses"); // [2]
+ * counters.count; // 3
+ * counters.names; // ["hits", "flags", "misses"]
+ * [...counters.entries()]; // [["hits", 7], ["flags", 5], ["misses", 0]]
+ * counters.snapshot(); // { hits: 7, flags: 5, misses: 0 }
+ * counters.close();
+ * console.log(counters.path, counters.closed);
  * ```
  */
 export class Counters implements Disposable {

@@ -16,7 +16,16 @@ export const errno: Readonly<Record<"EAGAIN" | "EINVAL" | "EIO" | "EOPNOTSUPP" |
   ETIMEDOUT: constants.errno.ETIMEDOUT,
 };
 
-/** What a {@linkcode MapError} may know besides its code. */
+/**
+ * What a {@linkcode MapError} may know besides its code.
+ *
+ * @example
+ * ```ts
+ * import { MapError, type MapErrorDetails } from "holdfast";
+ * const details: MapErrorDetails = { path: "/tmp/x" };
+ * new MapError("ERR_CODEC", "no such version", details).message; // "ERR_CODEC: no such version"
+ * ```
+ */
 export interface MapErrorDetails {
   /** The negated system error number. */
   readonly errno?: number | undefined;
@@ -39,6 +48,9 @@ export interface MapErrorDetails {
  *   Mapping.open("missing.bin");
  * } catch (error) {
  *   if (!(error instanceof MapError) || error.code !== "ENOENT") throw error;
+ *   console.log(error.message); // ENOENT: no such file or directory, open 'missing.bin'
+ *   console.log(error.syscall, error.path); // open missing.bin
+ *   error.errno === undefined; // false
  * }
  * ```
  */

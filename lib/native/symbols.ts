@@ -126,7 +126,17 @@ export const mapFlags = {
   NO_CACHE: 4096,
 } as const;
 
-/** How pages will be used: see {@linkcode Mapping.advise}. */
+/**
+ * How pages will be used: see {@linkcode Mapping.advise}.
+ *
+ * @example
+ * ```ts
+ * import { type Advice, Mapping } from "holdfast";
+ * using mapping = Mapping.anonymous(1 << 20);
+ * const hints: Advice[] = ["random", "willneed"];
+ * for (const hint of hints) mapping.advise(hint);
+ * ```
+ */
 export type Advice =
   | "normal"
   | "random"

@@ -4,7 +4,17 @@
  * @module
  */
 
-/** The kinds of damage. All but "records" say that a part of the queue's own bookkeeping is not what it should be. */
+/**
+ * The kinds of damage. All but "records" say that a part of the queue's own bookkeeping is not what it should be.
+ *
+ * @example
+ * ```ts
+ * import { Queue, type QueueDamageCode } from "holdfast";
+ * Queue.open("/tmp/example-code.queue").close();
+ * const codes: QueueDamageCode[] = Queue.verify("/tmp/example-code.queue").damage.map(({ code }) => code);
+ * codes; // []
+ * ```
+ */
 export type QueueDamageCode =
   /** The control file is missing, or its header is not whole. */
   | "control"
@@ -29,7 +39,17 @@ export type QueueDamageCode =
   /** Bytes where records should be are no whole records. */
   | "records";
 
-/** One damaged place. */
+/**
+ * One damaged place.
+ *
+ * @example
+ * ```ts
+ * import { Queue, type QueueDamage } from "holdfast";
+ * Queue.open("/tmp/example-damage.queue").close();
+ * const tell = ({ code, reason, file, offset }: QueueDamage) => console.error(`${code}: ${reason} (${file}, byte ${offset})`);
+ * Queue.verify("/tmp/example-damage.queue").damage.forEach(tell);
+ * ```
+ */
 export interface QueueDamage {
   /** What kind of damage. */
   readonly code: QueueDamageCode;
@@ -47,7 +67,17 @@ export interface QueueDamage {
   readonly bytes?: number;
 }
 
-/** Records that are missing, by their sequences. */
+/**
+ * Records that are missing, by their sequences.
+ *
+ * @example
+ * ```ts
+ * import { Queue, type QueueGap } from "holdfast";
+ * Queue.open("/tmp/example-gap.queue").close();
+ * const count = ({ first, last }: QueueGap) => last - first + 1;
+ * Queue.verify("/tmp/example-gap.queue").gaps.map(count); // []
+ * ```
+ */
 export interface QueueGap {
   /** Sequence of the first one. */
   readonly first: number;
@@ -55,7 +85,17 @@ export interface QueueGap {
   readonly last: number;
 }
 
-/** A segment file, or one that should be there. */
+/**
+ * A segment file, or one that should be there.
+ *
+ * @example
+ * ```ts
+ * import { Queue, type QueueSegment } from "holdfast";
+ * Queue.open("/tmp/example-segment.queue", { capacityBytes: 1 << 20 }).close();
+ * const live: QueueSegment[] = Queue.verify("/tmp/example-segment.queue").segments.filter(({ state }) => state === "live");
+ * live.map(({ bytes }) => bytes); // [524288]
+ * ```
+ */
 export interface QueueSegment {
   /** Its number, in the name of the file. */
   readonly id: number;
@@ -65,7 +105,18 @@ export interface QueueSegment {
   readonly state: "live" | "spare" | "unused" | "missing" | "foreign";
 }
 
-/** What was examined and found. */
+/**
+ * What was examined and found.
+ *
+ * @example
+ * ```ts
+ * import { Queue, type QueueReportData } from "holdfast";
+ * Queue.open("/tmp/example-data.queue").close();
+ * const text = JSON.stringify(Queue.verify("/tmp/example-data.queue"));
+ * const data: QueueReportData = JSON.parse(text);
+ * data.ok; // true
+ * ```
+ */
 export interface QueueReportData {
   /** The queue's directory as given. */
   readonly path: string;
@@ -122,6 +173,19 @@ function plural(count: number, noun: string): string {
  * using queue = Queue.open("/tmp/example-report.queue");
  * const report = Queue.verify("/tmp/example-report.queue");
  * if (!report.ok) console.error(String(report));
+ * ```
+ *
+ * @example
+ * ```ts
+ * import { Queue } from "holdfast";
+ * using queue = Queue.open<string>("/tmp/example-found.queue", { codec: "text", autoUnlink: true });
+ * queue.pushMany(["a", "b"]);
+ * const report = Queue.verify("/tmp/example-found.queue");
+ * console.log(report.ok, report.records, report.leased, report.firstSequence, report.lastSequence); // true 2 0 1 2
+ * console.log(report.id.length, report.bytes, report.shape?.maxBytes); // 32 80 0
+ * [...report.damage, ...report.gaps, ...report.foreign, ...report.notes]; // []
+ * console.log(report.lost, report.behindDamage, report.behindTail, report.quarantine); // 0 0 0 undefined
+ * console.log(report.path !== "", report.segments.length > 0, report.toString().includes("sound")); // true true true
  * ```
  */
 export class QueueReport implements QueueReportData {

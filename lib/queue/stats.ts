@@ -12,7 +12,17 @@ import type { Control } from "./control.ts";
 import type { LeaseEntry } from "./leases.ts";
 import type { Reader } from "./reader.ts";
 
-/** A handle that has the queue open in mode "rw", in any process. */
+/**
+ * A handle that has the queue open in mode "rw", in any process.
+ *
+ * @example
+ * ```ts
+ * import { Queue, type QueueHandle } from "holdfast";
+ * using queue = Queue.open("/tmp/example-handles.queue", { autoUnlink: true });
+ * const others: QueueHandle[] = queue.stats().handles.filter(({ own }) => !own);
+ * others.map(({ pid, leases }) => `process ${pid} works on ${leases} records`); // []
+ * ```
+ */
 export interface QueueHandle {
   /** Its number among the 1,024 that there can be. */
   readonly slot: number;
@@ -26,7 +36,18 @@ export interface QueueHandle {
   readonly leases: number;
 }
 
-/** The result of `Queue.stats()`. */
+/**
+ * The result of `Queue.stats()`.
+ *
+ * @example
+ * ```ts
+ * import { Queue, type QueueStats } from "holdfast";
+ * using queue = Queue.open("/tmp/example-stats.queue", { autoUnlink: true });
+ * queue.push(1);
+ * const { length, pushed, oldestSequence, nextSequence }: QueueStats = queue.stats();
+ * [length, pushed, oldestSequence, nextSequence]; // [1, 1, 1, 2]
+ * ```
+ */
 export interface QueueStats {
   /** Records in the queue, leased ones included. */
   readonly length: number;
