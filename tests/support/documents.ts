@@ -53,7 +53,7 @@ function parses(expression: string): boolean {
 
 /** Whether a comment is nothing but a value: `5`, `"ok"`, `[1, 2]`, `{ id: 1 }`, `undefined`. Words are text. */
 function isValue(comment: string): boolean {
-  if (!/^(-?\d|"|\[|\{|true$|false$|undefined$|null$)/.test(comment) || !parses(comment)) return false;
+  if (!/^(-?\d|["'[{]|true$|false$|undefined$|null$)/.test(comment) || !parses(comment)) return false;
   try {
     new Function(`return (${comment})`)();
     return true;
