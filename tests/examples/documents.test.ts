@@ -11,7 +11,7 @@ const processes = children();
 for (const document of documents) {
   const programs = programsOf(document);
   if (programs.length === 0) continue;
-  test(`the programs in ${document} run`, () => runPrograms(document, programs, files, processes));
+  test(`the programs in ${document} run`, () => runPrograms([{ where: document, programs }], files, processes));
 }
 
 test("README.md has five programs or more", () => {

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import * as fs from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
-import { documents, programsOf, runPrograms } from "../support/documents.ts";
+import { documents, nameOf, type Programs, programsOf, runPrograms } from "../support/documents.ts";
 import { deno, exportedSymbols } from "../support/reference.ts";
 import { currentRuntime, root } from "../support/runtimes.ts";
 import { skipFor } from "../support/skip.ts";
@@ -40,19 +40,17 @@ test("every public member of a class is used in an example of the class or of it
   assert.deepEqual(without, []);
 });
 
-for (const file of new Set(symbols.map((symbol) => symbol.file))) {
-  const examples = symbols.filter((symbol) => symbol.file === file).flatMap((symbol) => symbol.examples);
-  if (examples.length === 0) continue;
-  test(`the examples in ${file} run`, () => runPrograms(file, examples, files, processes));
-}
+const examples: Programs[] = symbols.map(({ name, file, examples }) => ({ where: `${file} ${name}`, programs: examples }));
+
+// One process for all: starting one costs more than running what is in it.
+test("the examples run", () => runPrograms(examples, files, processes));
 
 const types = "the programs of the documents and docstrings pass the type check";
 test(types, skipFor(types, currentRuntime === "node" ? undefined : "tsc says the same under each runtime; under Node only"), async () => {
   const folder = files.next("types");
   fs.mkdirSync(folder);
-  const places = [...documents.map((document) => ({ where: document, programs: programsOf(document) })), ...symbols.map(({ name, examples }) => ({ where: name, programs: examples }))];
-  for (const { where, programs } of places) {
-    programs.forEach((program, i) => fs.writeFileSync(join(folder, `${where.replaceAll(/\W/g, "_")}-${i + 1}.ts`), program));
+  for (const { where, programs } of [...documents.map((document) => ({ where: document, programs: programsOf(document) })), ...examples]) {
+    programs.forEach((program, i) => fs.writeFileSync(join(folder, nameOf(where, i)), program));
   }
   const options = {
     paths: { holdfast: [join(root, "mod.ts")] },

@@ -79,15 +79,28 @@ function compared(program: string): string {
   return `import { compareLog, compareValue } from ${JSON.stringify(helper)};${lines.join("\n")}`; // one line: the numbers stay
 }
 
+/** Programs, and where they stand. */
+export interface Programs {
+  readonly where: string;
+  readonly programs: readonly string[];
+}
+
+/** A name for a file with the program: it is what an error shows. */
+export function nameOf(where: string, index: number): string {
+  return `${where.replaceAll(/\W+/g, "_")}-${index + 1}.ts`;
+}
+
 /** Runs programs, one after the other, in one process of the runtime that runs the test. */
-export async function runPrograms(where: string, programs: readonly string[], files: TemporaryFiles, processes: Children): Promise<void> {
-  const scripts = programs.map((program, i) => {
-    assert.ok(program.includes('from "holdfast"'), `program ${i + 1} of ${where} does not import holdfast:\n${program}`);
-    const folder = files.next("folder");
-    fs.mkdirSync(folder);
-    return files.file(compared(adapted(program, folder)), `program-${i + 1}.ts`);
-  });
+export async function runPrograms(places: readonly Programs[], files: TemporaryFiles, processes: Children): Promise<void> {
+  const scripts = places.flatMap(({ where, programs }) =>
+    programs.map((program, i) => {
+      assert.ok(program.includes('from "holdfast"'), `program ${i + 1} of ${where} does not import holdfast:\n${program}`);
+      const folder = files.next("folder");
+      fs.mkdirSync(folder);
+      return files.file(compared(adapted(program, folder)), nameOf(where, i));
+    })
+  );
   const script = files.file(scripts.map((file) => `await import(${JSON.stringify(file)});\n`).join(""), "all.ts");
   const { code, signal, stderr } = await processes.script(currentRuntime, script);
-  assert.equal(signal ?? code, 0, `${where}:\n${stderr}`);
+  assert.equal(signal ?? code, 0, stderr);
 }
