@@ -218,7 +218,7 @@ function shapeOf(capacityBytes: number, maxBytes: number): Omit<Shape, "log" | "
  *   lease?.release(); // or not now
  * }
  * const again = queue.lease();
- * console.log(again?.value, again?.attempts); // a job 2
+ * console.log(again?.value, again?.attempts, again?.sequence); // a job 2 1
  * again?.ack(); // done: the record is removed
  * queue.length; // 0
  * ```
@@ -326,6 +326,8 @@ interface ConsumerRules {
  * queue.flush();
  * queue.durableSequence; // 6
  * queue.clear(); // 2
+ * queue.pushMany([7], { mark: Uint8Array.of(1) }); // 1: the record and the mark in one commit
+ * queue.mark; // [1]
  * queue.compact(); // gives spare storage back
  * queue.close();
  * console.log(queue.closed, queue.path !== ""); // true true
