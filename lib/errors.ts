@@ -55,7 +55,7 @@ export interface MapErrorDetails {
  * ```
  */
 export class MapError extends Error {
-  /** A system error's name such as "ENOENT", or one of holdfast's own: `ERR_CLOSED`, `ERR_READ_ONLY`, `ERR_FAULT`, … */
+  /** A system error's name such as "ENOENT", or one of holdfast's own: `ERR_CLOSED`, `ERR_READ_ONLY`, `ERR_FAULT`, …; docs/errors.md has all of them. */
   readonly code: string;
   /** The negated system error number, where the system said no. */
   readonly errno?: number;

@@ -49,6 +49,14 @@ test("every document in docs/ can be reached from docs/README.md", () => {
   assert.deepEqual(documents.filter((document) => document.startsWith("docs/") && document !== "docs/README.md" && !linked.has(document)), []);
 });
 
+test("docs/errors.md has every code of holdfast", () => {
+  const text = fs.readFileSync(join(root, "docs/errors.md"), "utf8");
+  const sources = (fs.readdirSync(join(root, "lib"), { recursive: true }) as string[]).filter((name) => name.endsWith(".ts"));
+  const codes = new Set(sources.flatMap((name) => fs.readFileSync(join(root, "lib", name), "utf8").match(/\bERR_[A-Z_]+\b/g) ?? []));
+  assert.ok(codes.size > 20, `${codes.size} codes`);
+  assert.deepEqual([...codes].filter((code) => !text.includes(`\`${code}\``)), []);
+});
+
 test("the commands in the documents name scripts and files that exist", () => {
   const { scripts } = JSON.parse(fs.readFileSync(join(root, "package.json"), "utf8")) as { scripts: Record<string, string> };
   const missing: string[] = [];
