@@ -150,7 +150,7 @@ const collected = new FinalizationRegistry<Claim>((claim) => claim.releaseQuietl
  * @example
  * ```ts
  * import { SharedMemory } from "holdfast";
- * SharedMemory.reap(); // removes what killed processes left
+ * const tidy = () => SharedMemory.reap(); // for the start of a program: removes what killed processes left
  * const object = SharedMemory.from("a job");
  * const retention = object.retain(); // keeps it beyond its owner's end
  * object.close();
