@@ -20,14 +20,9 @@ export function tokensOf(document: string): Token[] {
   return tokens;
 }
 
-/** The blocks of code in one language. */
-export function blocksOf(document: string, language: string): string[] {
-  return tokensOf(document).filter((token): token is Tokens.Code => token.type === "code" && token.lang === language).map(({ text }) => text);
-}
-
 /** The programs of a document: all of its blocks of TypeScript. */
 export function programsOf(document: string): string[] {
-  return blocksOf(document, "ts");
+  return tokensOf(document).filter((token): token is Tokens.Code => token.type === "code" && token.lang === "ts").map(({ text }) => text);
 }
 
 /** Places that programs name, which are a folder of the test instead. */
@@ -66,7 +61,7 @@ function isValue(comment: string): boolean {
  * The program, which now compares what it says with what is: `expression; // value` with the value, and `console.log(…); // text` with the text,
  * where what is logged are no objects. Comments that are no values are left alone.
  */
-function compared(program: string): string {
+export function compared(program: string): string {
   const lines = program.split("\n").map((line) => {
     const [, indent = "", statement = "", comment = ""] = /^(\s*)(\S.*); \/\/ (.+)$/.exec(line) ?? [];
     if (/^(import|const|let|using|await using|return|throw|if|for|while|type) /.test(statement)) return line;
