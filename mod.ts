@@ -28,12 +28,19 @@ export {
   type ReadableOptions,
   type WriteData,
 } from "./lib/mapping.ts";
-export { Lease, type LeaseOptions, type PushManyOptions, Queue, type QueueOptions } from "./lib/queue.ts";
+export { Lease, type LeaseOptions, type PushManyOptions, Queue, type QueueOptions, type TakeOptions } from "./lib/queue.ts";
 export type { Codec, JsonValue } from "./lib/queue/codec.ts";
 export { compressed, type CompressionOptions } from "./lib/queue/compressed.ts";
 export { DurabilityError } from "./lib/queue/durability.ts";
 export type { QueueGroup } from "./lib/queue/groups.ts";
-export { type QueueDamage, type QueueDamageCode, type QueueGap, QueueReport, type QueueSegment } from "./lib/queue/report.ts";
+export {
+  type QueueDamage,
+  type QueueDamageCode,
+  type QueueGap,
+  QueueReport,
+  type QueueReportData,
+  type QueueSegment,
+} from "./lib/queue/report.ts";
 export type { QueueHandle, QueueStats } from "./lib/queue/stats.ts";
 export {
   type ExposeOptions,

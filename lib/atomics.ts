@@ -34,10 +34,30 @@ export interface CellHost {
 /** Below this a native result is a failure: no cell value in number form is smaller than -(2^53 - 1). */
 const FAILED = Number.MIN_SAFE_INTEGER;
 
-/** How {@linkcode Int64Atomics.wait} ends. */
+/**
+ * How {@linkcode Int64Atomics.wait} ends.
+ *
+ * @example
+ * ```ts
+ * import { Mapping, type WaitResult } from "holdfast";
+ * using mapping = Mapping.anonymous(4096);
+ * const result: WaitResult = await mapping.atomics.wait(0, 7, { timeoutMs: 1000 });
+ * result; // "not-equal"
+ * ```
+ */
 export type WaitResult = "ok" | "not-equal" | "timed-out";
 
-/** Options of {@linkcode Int64Atomics.wait}. */
+/**
+ * Options of {@linkcode Int64Atomics.wait}.
+ *
+ * @example
+ * ```ts
+ * import { Mapping, type WaitOptions } from "holdfast";
+ * using mapping = Mapping.anonymous(4096);
+ * const options: WaitOptions = { timeoutMs: 10, signal: AbortSignal.timeout(10_000) };
+ * await mapping.atomics.wait(0, 0, options); // "timed-out"
+ * ```
+ */
 export interface WaitOptions {
   /** Milliseconds to wait at most; without it there is no limit. */
   timeoutMs?: number;
@@ -76,6 +96,22 @@ function exactWords(): { address: number; values: BigInt64Array } {
  * mapping.atomics.compareExchange(0, 5, 6); // 5
  * mapping.atomics.loadBigInt(0); // 6n
  * ```
+ *
+ * @example
+ * ```ts
+ * import { Mapping } from "holdfast";
+ * using mapping = Mapping.anonymous(4096);
+ * const { atomics } = mapping;
+ * atomics.store(8, 0b1100); // 12
+ * atomics.and(8, 0b0110); // 12, the old value as with all of these
+ * atomics.or(8, 0b0001); // 4
+ * atomics.xor(8, 0b1111); // 5
+ * atomics.sub(8, 20); // 10
+ * atomics.exchange(8, 2n ** 62n); // -10n
+ * atomics.loadBigInt(8); // 4611686018427387904n
+ * atomics.store(8, 1);
+ * atomics.load(8); // 1
+ * ```
  */
 export class Int64Atomics {
   readonly #host: CellHost;
@@ -102,6 +138,7 @@ export class Int64Atomics {
 
   /** Sets the cell; returns `value`. */
   store(offset: number, value: number): number;
+  /** As a bigint, for all 64 bits. */
   store(offset: number, value: bigint): bigint;
   store(offset: number, value: number | bigint): number | bigint {
     const cell = this.#writable(offset);
@@ -112,6 +149,7 @@ export class Int64Atomics {
 
   /** Adds; returns the old value. */
   add(offset: number, operand: number): number;
+  /** As a bigint, for all 64 bits. */
   add(offset: number, operand: bigint): bigint;
   add(offset: number, operand: number | bigint): number | bigint {
     const cell = this.#writable(offset);
@@ -121,6 +159,7 @@ export class Int64Atomics {
 
   /** Subtracts; returns the old value. */
   sub(offset: number, operand: number): number;
+  /** As a bigint, for all 64 bits. */
   sub(offset: number, operand: bigint): bigint;
   sub(offset: number, operand: number | bigint): number | bigint {
     const cell = this.#writable(offset);
@@ -130,6 +169,7 @@ export class Int64Atomics {
 
   /** Bitwise and, on all 64 bits of the sign-extended operand; returns the old value. */
   and(offset: number, operand: number): number;
+  /** As a bigint, for all 64 bits. */
   and(offset: number, operand: bigint): bigint;
   and(offset: number, operand: number | bigint): number | bigint {
     const cell = this.#writable(offset);
@@ -139,6 +179,7 @@ export class Int64Atomics {
 
   /** Bitwise or; returns the old value. */
   or(offset: number, operand: number): number;
+  /** As a bigint, for all 64 bits. */
   or(offset: number, operand: bigint): bigint;
   or(offset: number, operand: number | bigint): number | bigint {
     const cell = this.#writable(offset);
@@ -148,6 +189,7 @@ export class Int64Atomics {
 
   /** Bitwise exclusive or; returns the old value. */
   xor(offset: number, operand: number): number;
+  /** As a bigint, for all 64 bits. */
   xor(offset: number, operand: bigint): bigint;
   xor(offset: number, operand: number | bigint): number | bigint {
     const cell = this.#writable(offset);
@@ -157,6 +199,7 @@ export class Int64Atomics {
 
   /** Sets the cell; returns the old value. */
   exchange(offset: number, operand: number): number;
+  /** As a bigint, for all 64 bits. */
   exchange(offset: number, operand: bigint): bigint;
   exchange(offset: number, operand: number | bigint): number | bigint {
     const cell = this.#writable(offset);
@@ -166,6 +209,7 @@ export class Int64Atomics {
 
   /** Stores `replacement` if the cell holds `expected`; returns the value found. Never fails spuriously. */
   compareExchange(offset: number, expected: number, replacement: number): number;
+  /** As a bigint, for all 64 bits. */
   compareExchange(offset: number, expected: bigint, replacement: bigint): bigint;
   compareExchange(offset: number, expected: number | bigint, replacement: number | bigint): number | bigint {
     const cell = this.#writable(offset);

@@ -47,7 +47,18 @@ import { codes, mapFlags, type NativeFunctions } from "./native/symbols.ts";
 import { takeLock, tryLock, unlock } from "./range_lock.ts";
 import { Region } from "./region.ts";
 
-/** Options of {@linkcode BlockStore.open}. */
+/**
+ * Options of {@linkcode BlockStore.open}.
+ *
+ * @example
+ * ```ts
+ * import { BlockStore, type BlockStoreOptions } from "holdfast";
+ * const options: BlockStoreOptions = { blockBytes: 64, maxBlocks: 2, permissions: 0o600, autoUnlink: true };
+ * using blocks = BlockStore.open("/tmp/example-options.blocks", options);
+ * for (let i = 0; i < 2; i++) blocks.store(new Uint8Array(64));
+ * blocks.store(new Uint8Array(1)); // undefined
+ * ```
+ */
 export interface BlockStoreOptions {
   /** Most bytes of a block, 1 to 2^30. A new file needs it; an existing one has its own, which must be the same. */
   blockBytes?: number;
@@ -61,7 +72,18 @@ export interface BlockStoreOptions {
   autoUnlink?: boolean;
 }
 
-/** Where an iteration starts, and which way it goes. */
+/**
+ * Where an iteration starts, and which way it goes.
+ *
+ * @example
+ * ```ts
+ * import { type BlockRange, BlockStore } from "holdfast";
+ * using blocks = BlockStore.open("/tmp/example-range.blocks", { blockBytes: 16 });
+ * const ids = [1, 2, 3].map((byte) => blocks.store(Uint8Array.of(byte)) as number).sort((a, b) => a - b);
+ * const range: BlockRange = { after: ids[2] as number, reverse: true };
+ * [...blocks.ids(range)].length; // 2
+ * ```
+ */
 export interface BlockRange {
   /** Starts behind this id, in the direction of the iteration; it need not be stored. Without it: with the first, or the last. */
   after?: number;
@@ -69,13 +91,27 @@ export interface BlockRange {
   reverse?: boolean;
 }
 
-/** What {@linkcode BlockStore.verify} found. */
+/**
+ * What {@linkcode BlockStore.verify} found.
+ *
+ * @example
+ * ```ts
+ * import { type BlockReport, BlockStore } from "holdfast";
+ * using blocks = BlockStore.open("/tmp/example-report.blocks", { blockBytes: 16 });
+ * blocks.store(Uint8Array.of(1));
+ * const report: BlockReport = blocks.verify();
+ * report.ok; // true
+ * report.blocks === report.stored + report.free + report.damaged.length; // true
+ * ```
+ */
 export interface BlockReport {
   /** Whether nothing is damaged. */
   readonly ok: boolean;
   /** Blocks that the file has; `stored + free + damaged.length`. */
   readonly blocks: number;
+  /** Blocks that hold something. */
   readonly stored: number;
+  /** Blocks that can be stored into. */
   readonly free: number;
   /** Blocks that cannot be read, by id. */
   readonly damaged: readonly { readonly id: number; readonly reason: string }[];
@@ -130,6 +166,23 @@ const REASONS: Readonly<Record<number, string>> = {
  * blocks.read(id); // the five bytes
  * blocks.free(id); // true
  * blocks.read(id); // undefined
+ * ```
+ *
+ * @example
+ * ```ts
+ * import { BlockStore } from "holdfast";
+ * const blocks = BlockStore.open("/tmp/example-all.blocks", { blockBytes: 16, maxBlocks: 1000 });
+ * console.log(blocks.writable, blocks.blockBytes, blocks.maxBlocks); // true 16 1000
+ * const id = blocks.store(Uint8Array.of(1, 2)) as number;
+ * blocks.has(id); // true
+ * blocks.count; // 1
+ * [...blocks.ids()].length; // 1
+ * for (const [id, bytes] of blocks.entries({ reverse: true })) console.log(id, bytes);
+ * blocks.verify().ok; // true
+ * blocks.flush(); // what is stored survives a power cut from here on
+ * blocks.close();
+ * blocks.closed; // true
+ * console.log(blocks.path);
  * ```
  */
 export class BlockStore implements Disposable {
@@ -385,6 +438,7 @@ export class BlockStore implements Disposable {
     this.#unlink?.();
   }
 
+  /** {@linkcode close}, at the end of a block with `using`. */
   [Symbol.dispose](): void {
     this.close();
   }

@@ -29,7 +29,17 @@ import { takeLock, unlock } from "./range_lock.ts";
 import { Region } from "./region.ts";
 import { randomBytes } from "node:crypto";
 
-/** Options of {@linkcode Counters.open}. */
+/**
+ * Options of {@linkcode Counters.open}.
+ *
+ * @example
+ * ```ts
+ * import { Counters, type CountersOptions } from "holdfast";
+ * const options: CountersOptions = { count: 10, names: ["first"], permissions: 0o640, autoUnlink: true };
+ * using counters = Counters.open("/tmp/example-options.counters", options);
+ * counters.count; // 10
+ * ```
+ */
 export interface CountersOptions {
   /** How many counters there shall be; more than the file has adds them at the end. Default: one for each name. */
   count?: number;
@@ -43,7 +53,17 @@ export interface CountersOptions {
   autoUnlink?: boolean;
 }
 
-/** A counter: its index, or its name. */
+/**
+ * A counter: its index, or its name.
+ *
+ * @example
+ * ```ts
+ * import { type CounterKey, Counters } from "holdfast";
+ * using counters = Counters.open("/tmp/example-keys.counters", { names: ["hits"] });
+ * const keys: CounterKey[] = ["hits", 0];
+ * keys.map((key) => counters.add(key)); // [0, 1]
+ * ```
+ */
 export type CounterKey = number | string;
 
 const encoder = new TextEncoder();
@@ -118,6 +138,28 @@ function cellsOf(region: Region, count: number): number[] {
  * using counters = Counters.open("/tmp/example.counters", { names: ["requests", "errors"] });
  * counters.add("requests");
  * counters.get("requests"); // 1
+ * ```
+ *
+ * @example
+ * ```ts
+ * import { Counters } from "holdfast";
+ * const counters = Counters.open("/tmp/example-all.counters", { names: ["hits", "flags"] });
+ * counters.add(0, 10); // 0, the old value as with all of these
+ * counters.sub("hits"); // 10
+ * counters.set("hits", 5); // 9
+ * counters.exchange("hits", 6n); // 5n
+ * counters.compareExchange("hits", 6, 7); // 6
+ * counters.or("flags", 0b110); // 0
+ * counters.and("flags", 0b011); // 6
+ * counters.xor("flags", 0b111); // 2
+ * counters.getBigInt("flags"); // 5n
+ * counters.declare("misses"); // [2]
+ * counters.count; // 3
+ * counters.names; // ["hits", "flags", "misses"]
+ * [...counters.entries()]; // [["hits", 7], ["flags", 5], ["misses", 0]]
+ * counters.snapshot(); // { hits: 7, flags: 5, misses: 0 }
+ * counters.close();
+ * console.log(counters.path, counters.closed);
  * ```
  */
 export class Counters implements Disposable {
@@ -210,6 +252,7 @@ export class Counters implements Disposable {
 
   /** Adds `delta`; returns the old value. */
   add(counter: CounterKey, delta?: number): number;
+  /** As a bigint, for all 64 bits. */
   add(counter: CounterKey, delta: bigint): bigint;
   add(counter: CounterKey, delta?: number | bigint): number | bigint {
     // The short way: an index that exists, a number. What fails here has changed nothing, and the long way says what is wrong. Two conditions
@@ -226,6 +269,7 @@ export class Counters implements Disposable {
 
   /** Subtracts `delta`; returns the old value. */
   sub(counter: CounterKey, delta?: number): number;
+  /** As a bigint, for all 64 bits. */
   sub(counter: CounterKey, delta: bigint): bigint;
   sub(counter: CounterKey, delta?: number | bigint): number | bigint {
     if (typeof counter === "number") {
@@ -240,6 +284,7 @@ export class Counters implements Disposable {
 
   /** Sets the value; returns the old value. */
   set(counter: CounterKey, value: number): number;
+  /** As a bigint, for all 64 bits. */
   set(counter: CounterKey, value: bigint): bigint;
   set(counter: CounterKey, value: number | bigint): number | bigint {
     return this.#cells.exchange(this.#offset(counter), value as number);
@@ -247,6 +292,7 @@ export class Counters implements Disposable {
 
   /** Sets the value; returns the old value. The same as {@linkcode set}. */
   exchange(counter: CounterKey, value: number): number;
+  /** As a bigint, for all 64 bits. */
   exchange(counter: CounterKey, value: bigint): bigint;
   exchange(counter: CounterKey, value: number | bigint): number | bigint {
     return this.#cells.exchange(this.#offset(counter), value as number);
@@ -254,6 +300,7 @@ export class Counters implements Disposable {
 
   /** Sets `replacement` if the value is `expected`; returns the value found. */
   compareExchange(counter: CounterKey, expected: number, replacement: number): number;
+  /** As a bigint, for all 64 bits. */
   compareExchange(counter: CounterKey, expected: bigint, replacement: bigint): bigint;
   compareExchange(counter: CounterKey, expected: number | bigint, replacement: number | bigint): number | bigint {
     return this.#cells.compareExchange(this.#offset(counter), expected as number, replacement as number);
@@ -261,6 +308,7 @@ export class Counters implements Disposable {
 
   /** Bitwise and; returns the old value. */
   and(counter: CounterKey, operand: number): number;
+  /** As a bigint, for all 64 bits. */
   and(counter: CounterKey, operand: bigint): bigint;
   and(counter: CounterKey, operand: number | bigint): number | bigint {
     return this.#cells.and(this.#offset(counter), operand as number);
@@ -268,6 +316,7 @@ export class Counters implements Disposable {
 
   /** Bitwise or; returns the old value. */
   or(counter: CounterKey, operand: number): number;
+  /** As a bigint, for all 64 bits. */
   or(counter: CounterKey, operand: bigint): bigint;
   or(counter: CounterKey, operand: number | bigint): number | bigint {
     return this.#cells.or(this.#offset(counter), operand as number);
@@ -275,6 +324,7 @@ export class Counters implements Disposable {
 
   /** Bitwise exclusive or; returns the old value. */
   xor(counter: CounterKey, operand: number): number;
+  /** As a bigint, for all 64 bits. */
   xor(counter: CounterKey, operand: bigint): bigint;
   xor(counter: CounterKey, operand: number | bigint): number | bigint {
     return this.#cells.xor(this.#offset(counter), operand as number);
@@ -343,6 +393,7 @@ export class Counters implements Disposable {
     this.#unlink?.();
   }
 
+  /** {@linkcode close}, at the end of a block with `using`. */
   [Symbol.dispose](): void {
     this.close();
   }

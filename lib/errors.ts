@@ -16,11 +16,24 @@ export const errno: Readonly<Record<"EAGAIN" | "EINVAL" | "EIO" | "EOPNOTSUPP" |
   ETIMEDOUT: constants.errno.ETIMEDOUT,
 };
 
-/** What a {@linkcode MapError} may know besides its code. */
+/**
+ * What a {@linkcode MapError} may know besides its code.
+ *
+ * @example
+ * ```ts
+ * import { MapError, type MapErrorDetails } from "holdfast";
+ * const details: MapErrorDetails = { path: "/tmp/x" };
+ * new MapError("ERR_CODEC", "no such version", details).message; // "ERR_CODEC: no such version"
+ * ```
+ */
 export interface MapErrorDetails {
+  /** The negated system error number. */
   readonly errno?: number | undefined;
+  /** The system call that failed. */
   readonly syscall?: string | undefined;
+  /** The file that it was about. */
   readonly path?: string | undefined;
+  /** The error that this one comes from. */
   readonly cause?: unknown;
 }
 
@@ -35,11 +48,14 @@ export interface MapErrorDetails {
  *   Mapping.open("missing.bin");
  * } catch (error) {
  *   if (!(error instanceof MapError) || error.code !== "ENOENT") throw error;
+ *   console.log(error.message); // ENOENT: no such file or directory, open 'missing.bin'
+ *   console.log(error.syscall, error.path); // open missing.bin
+ *   error.errno === undefined; // false
  * }
  * ```
  */
 export class MapError extends Error {
-  /** A system error's name such as "ENOENT", or one of holdfast's own: `ERR_CLOSED`, `ERR_READ_ONLY`, `ERR_FAULT`, … */
+  /** A system error's name such as "ENOENT", or one of holdfast's own: `ERR_CLOSED`, `ERR_READ_ONLY`, `ERR_FAULT`, …; docs/errors.md has all of them. */
   readonly code: string;
   /** The negated system error number, where the system said no. */
   readonly errno?: number;
@@ -48,6 +64,7 @@ export class MapError extends Error {
   /** The file that it was about. */
   readonly path?: string;
 
+  /** The message becomes `code: message`. The library makes these errors itself; a codec of your own may throw one, too. */
   constructor(code: string, message: string, details: MapErrorDetails = {}) {
     super(`${code}: ${message}`, details.cause === undefined ? undefined : { cause: details.cause });
     this.name = "MapError";

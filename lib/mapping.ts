@@ -25,14 +25,25 @@ import {
 import { doom } from "./auto_unlink.ts";
 import { byteLengthOf, copyIn, copyOut } from "./native/copy.ts";
 import { native, pageSize } from "./native/native.ts";
-import { advices, codes, mapFlags, type NativeFunctions } from "./native/symbols.ts";
+import { type Advice, advices, codes, mapFlags, type NativeFunctions } from "./native/symbols.ts";
 import { type LockRange, takeLock, tryLock, unlock } from "./range_lock.ts";
 import { Region } from "./region.ts";
 import { lookNow } from "./waiting.ts";
 
 export type { DebugListener, MappingOptions, MemoryOptions } from "./mapping/options.ts";
+export type { Advice } from "./native/symbols.ts";
 
-/** A range of a mapping, in bytes; by default all of it. */
+/**
+ * A range of a mapping, in bytes; by default all of it.
+ *
+ * @example
+ * ```ts
+ * import { Mapping, type RangeOptions } from "holdfast";
+ * using mapping = Mapping.anonymous(8192);
+ * const range: RangeOptions = { offset: 4096, length: 4096 };
+ * mapping.advise("willneed", range);
+ * ```
+ */
 export interface RangeOptions {
   /** First byte; default 0. */
   offset?: number;
@@ -40,13 +51,34 @@ export interface RangeOptions {
   length?: number;
 }
 
-/** Options of {@linkcode Mapping.flush}. */
+/**
+ * Options of {@linkcode Mapping.flush}.
+ *
+ * @example
+ * ```ts
+ * import { type FlushOptions, Mapping } from "holdfast";
+ * using mapping = Mapping.open("/tmp/example-flush.bin", { create: true, byteLength: 8192 });
+ * const first: FlushOptions = { offset: 0, length: 4096 };
+ * mapping.pwrite(0, "kept");
+ * mapping.flush(first);
+ * ```
+ */
 export interface FlushOptions extends RangeOptions {
   /** Start the write and do not wait: no durability. */
   async?: boolean;
 }
 
-/** Options of {@linkcode Mapping.lock}. */
+/**
+ * Options of {@linkcode Mapping.lock}.
+ *
+ * @example
+ * ```ts
+ * import { type LockOptions, Mapping } from "holdfast";
+ * using mapping = Mapping.open("/tmp/example-lock.bin", { create: true, byteLength: 4096 });
+ * const options: LockOptions = { offset: 0, length: 100, shared: true, signal: AbortSignal.timeout(1000) };
+ * using lock = await mapping.lockAsync(options);
+ * ```
+ */
 export interface LockOptions extends RangeOptions {
   /** Let other shared locks be; default false: exclusive. */
   shared?: boolean;
@@ -54,7 +86,18 @@ export interface LockOptions extends RangeOptions {
   signal?: AbortSignal;
 }
 
-/** Options of {@linkcode Mapping.lines}. */
+/**
+ * Options of {@linkcode Mapping.lines}.
+ *
+ * @example
+ * ```ts
+ * import { type LinesOptions, Mapping } from "holdfast";
+ * using mapping = Mapping.open("/tmp/example-lines.txt", { create: true, truncate: true, byteLength: 12 });
+ * mapping.pwrite(0, "one\ntwo\nsix\n");
+ * const rest: LinesOptions = { start: 4 };
+ * [...mapping.lines(rest)]; // ["two", "six"]
+ * ```
+ */
 export interface LinesOptions {
   /** First byte; default 0. */
   start?: number;
@@ -62,16 +105,35 @@ export interface LinesOptions {
   end?: number;
 }
 
-/** Options of {@linkcode Mapping.readable}. */
+/**
+ * Options of {@linkcode Mapping.readable}.
+ *
+ * @example
+ * ```ts
+ * import { Mapping, type ReadableOptions } from "holdfast";
+ * using mapping = Mapping.anonymous(100_000);
+ * const options: ReadableOptions = { start: 10_000, end: 90_000, chunkSize: 40_000 };
+ * let chunks = 0;
+ * for await (const chunk of mapping.readable(options)) chunks += chunk.length / 40_000;
+ * chunks; // 2
+ * ```
+ */
 export interface ReadableOptions extends LinesOptions {
   /** Bytes of a chunk; default 65536. */
   chunkSize?: number;
 }
 
-/** How pages will be used: see {@linkcode Mapping.advise}. */
-export type Advice = keyof typeof advices;
-
-/** What `pwrite` takes. */
+/**
+ * What `pwrite` takes.
+ *
+ * @example
+ * ```ts
+ * import { Mapping, type WriteData } from "holdfast";
+ * using mapping = Mapping.anonymous(4096);
+ * const data: WriteData = ["text, ", Uint8Array.of(33), "and more"];
+ * mapping.pwrite(0, data); // 15
+ * ```
+ */
 export type WriteData = Uint8Array | string | readonly (Uint8Array | string)[];
 
 const RANGE_OPTIONS = { offset: integer(0), length: integer(0) };
@@ -112,6 +174,58 @@ interface Parts {
  * mapping.pwrite(0, "hello");
  * new TextDecoder().decode(mapping.pread(0, 5)); // "hello"
  * mapping.flush();
+ * ```
+ *
+ * @example
+ * ```ts
+ * import { Mapping } from "holdfast";
+ * using mapping = Mapping.open("/tmp/example-cursor.txt", { create: true, truncate: true, byteLength: 12 });
+ * console.log(mapping.path !== undefined, mapping.writable, mapping.byteLength); // true true 12
+ * mapping.write("first\nlast\n"); // 11, and the position moves on
+ * mapping.seek(0); // 0
+ * mapping.readLine(); // "first"
+ * mapping.position; // 6
+ * mapping.read(4)?.length; // 4
+ * const target = new Uint8Array(5);
+ * mapping.preadInto(target, 0); // 5
+ * [...mapping.lines({ end: 11 })]; // ["first", "last"]
+ * for await (const chunk of mapping.readable({ chunkSize: 8 })) console.log(chunk.length);
+ * ```
+ *
+ * @example
+ * ```ts
+ * import { Mapping } from "holdfast";
+ * const mapping = Mapping.open("/tmp/example-views.bin", { create: true, truncate: true, byteLength: 4096 });
+ * const view = mapping.view(0, 5); // no copy
+ * mapping.pwrite(0, "hello");
+ * view[0]; // 104
+ * mapping.dataView(8).setFloat64(0, 0.5);
+ * mapping.atomics.add(16, 1); // 0
+ * mapping.resize(8192); // 8192
+ * mapping.advise("random");
+ * mapping.resident() % mapping.pageSize; // 0
+ * await mapping.flushAsync(); // waits for storage; other tasks go on
+ * {
+ *   using lock = mapping.lock({ offset: 0, length: 8 }); // against lock() in any process
+ * }
+ * mapping.close(); // the view keeps its pages
+ * view[4]; // 111
+ * mapping.closed; // true
+ * ```
+ *
+ * @example
+ * ```ts
+ * import { Mapping } from "holdfast";
+ * const writer = Mapping.open("/tmp/example-refresh.bin", { create: true, truncate: true, byteLength: 100 });
+ * using reader = Mapping.open("/tmp/example-refresh.bin", { mode: "r" });
+ * reader.existed; // true
+ * writer.resize(200);
+ * reader.refresh(); // 200: what others did to the length
+ * const view = writer.view();
+ * writer.unsafeClose(); // the pages go now, and the view is empty
+ * view.length; // 0
+ * using waiter = Mapping.anonymous(4096);
+ * using lock = await reader.lockAsync({ shared: true });
  * ```
  */
 export class Mapping implements Disposable {
@@ -462,6 +576,7 @@ export class Mapping implements Disposable {
     });
   }
 
+  /** {@linkcode close}, at the end of a block with `using`. */
   [Symbol.dispose](): void {
     this.close();
   }

@@ -24,7 +24,16 @@ import {
 import { Counter, Gauge, Histogram } from "./metrics/series.ts";
 import { native } from "./native/native.ts";
 
-/** Options of {@linkcode Metrics.open}. */
+/**
+ * Options of {@linkcode Metrics.open}.
+ *
+ * @example
+ * ```ts
+ * import { Metrics, type MetricsOptions } from "holdfast";
+ * const options: MetricsOptions = { maxSeries: 1000, autoUnlink: true };
+ * using metrics = Metrics.open("/tmp/example-options.metrics", options);
+ * ```
+ */
 export interface MetricsOptions {
   /** "rw" (the default) or "r": only to look and to `expose()`. */
   mode?: "r" | "rw";
@@ -39,7 +48,17 @@ export interface MetricsOptions {
   maxSeries?: number;
 }
 
-/** What {@linkcode Metrics.counter} and {@linkcode Metrics.gauge} need to know. */
+/**
+ * What {@linkcode Metrics.counter} and {@linkcode Metrics.gauge} need to know.
+ *
+ * @example
+ * ```ts
+ * import { type MetricOptions, Metrics } from "holdfast";
+ * const options: MetricOptions<readonly ["kind"]> = { help: "Jobs that were done.", labels: ["kind"] };
+ * using metrics = Metrics.open("/tmp/example-metric.metrics");
+ * metrics.counter("jobs_total", options).labels({ kind: "mail" }).inc();
+ * ```
+ */
 export interface MetricOptions<Labels extends readonly string[] = readonly []> {
   /** What is measured, for people; at most 1,024 bytes of UTF-8. The text that came first is kept. */
   help: string;
@@ -47,19 +66,51 @@ export interface MetricOptions<Labels extends readonly string[] = readonly []> {
   labels?: Labels;
 }
 
-/** What {@linkcode Metrics.histogram} needs to know. */
+/**
+ * What {@linkcode Metrics.histogram} needs to know.
+ *
+ * @example
+ * ```ts
+ * import { type HistogramOptions, Metrics } from "holdfast";
+ * const options: HistogramOptions = { help: "Bytes of an answer.", buckets: [1e3, 1e4, 1e5] };
+ * using metrics = Metrics.open("/tmp/example-histogram.metrics");
+ * metrics.histogram("answer_bytes", options).observe(2500);
+ * ```
+ */
 export interface HistogramOptions<Labels extends readonly string[] = readonly []> extends MetricOptions<Labels> {
   /** Upper bounds, ascending; a last bucket for all that is greater is there anyway. Default: 0.005 to 10, made for seconds. */
   buckets?: readonly number[];
 }
 
-/** Options of {@linkcode Metrics.expose}. */
+/**
+ * Options of {@linkcode Metrics.expose}.
+ *
+ * @example
+ * ```ts
+ * import { type ExposeOptions, Metrics } from "holdfast";
+ * const options: ExposeOptions = { format: "openmetrics" };
+ * using metrics = Metrics.open("/tmp/example-expose.metrics", { autoUnlink: true });
+ * metrics.expose(options); // "# EOF\n"
+ * ```
+ */
 export interface ExposeOptions {
   /** Default "prometheus". */
   format?: MetricsFormat;
 }
 
-/** What a declaration gives: the series itself if there are no labels, otherwise the family that has its series by their labels. */
+/**
+ * What a declaration gives: the series itself if there are no labels, otherwise the family that has its series by their labels.
+ *
+ * @example
+ * ```ts
+ * import { type Counter, type Metric, Metrics } from "holdfast";
+ * using metrics = Metrics.open("/tmp/example-kinds.metrics");
+ * const plain: Metric<readonly [], Counter> = metrics.counter("a_total", { help: "Without labels: the series itself." });
+ * const labelled: Metric<readonly ["code"], Counter> = metrics.counter("b_total", { help: "With labels.", labels: ["code"] });
+ * plain.inc();
+ * labelled.labels({ code: 200 }).inc();
+ * ```
+ */
 export type Metric<Labels extends readonly string[], Series> = Labels extends readonly [] ? Series : LabelledMetric<Labels, Series>;
 
 type Series = Counter | Gauge | Histogram;
@@ -96,6 +147,8 @@ type Level<Series> = Map<unknown, Level<Series> | Series>;
  * const found = requests.labels({ method: "GET", code: 200 }); // once, not for each request
  * found.inc();
  * requests.labels("GET", 404).inc();
+ * requests.name; // "requests"
+ * requests.labelNames; // ["method", "code"]
  * ```
  */
 export class LabelledMetric<Labels extends readonly string[], Series> {
@@ -126,6 +179,7 @@ export class LabelledMetric<Labels extends readonly string[], Series> {
    * `MapError` `ERR_TOO_MANY_SERIES`, `ERR_CLOSED`, `ERR_READ_ONLY` for a new one in mode "r", `ENOSPC`.
    */
   labels(values: { readonly [Name in Labels[number]]: LabelValue }): Series;
+  /** The same by the values alone, in the order of {@linkcode labelNames}. */
   labels(...values: { readonly [Index in keyof Labels]: LabelValue }): Series;
   labels(...given: readonly unknown[]): Series {
     const names = this.labelNames;
@@ -198,7 +252,17 @@ const MAX_SERIES = 100_000;
  * const seconds = metrics.histogram("http_request_seconds", { help: "Time to answer." });
  * requests.labels({ method: "GET", code: 200 }).inc();
  * seconds.observe(0.012);
- * metrics.expose(); // "# HELP http_requests_total Requests answered.\n# TYPE http_requests_total counter\n…"
+ * metrics.expose().split("\n")[0]; // "# HELP http_requests_total Requests answered."
+ * ```
+ *
+ * @example
+ * ```ts
+ * import { Metrics } from "holdfast";
+ * const metrics = Metrics.open("/tmp/example-all.metrics", { autoUnlink: true });
+ * metrics.gauge("temperature", { help: "Degrees Celsius." }).set(21.5);
+ * Metrics.contentTypes.prometheus; // "text/plain; version=0.0.4; charset=utf-8"
+ * metrics.close();
+ * console.log(metrics.path, metrics.closed);
  * ```
  */
 export class Metrics implements Disposable {
@@ -288,6 +352,7 @@ export class Metrics implements Disposable {
     this.#file.close();
   }
 
+  /** {@linkcode close}, at the end of a block with `using`. */
   [Symbol.dispose](): void {
     this.close();
   }

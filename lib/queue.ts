@@ -28,7 +28,17 @@ import { Consumption, Waiting } from "./queue/waiting.ts";
 import { verify } from "./queue/verify.ts";
 import { lookNow } from "./waiting.ts";
 
-/** Options of {@linkcode Queue.open}. Those on sizes are for the creation; a queue that is there keeps its own. */
+/**
+ * Options of {@linkcode Queue.open}. Those on sizes are for the creation; a queue that is there keeps its own.
+ *
+ * @example
+ * ```ts
+ * import { Queue, type QueueOptions } from "holdfast";
+ * const options: QueueOptions<string> = { codec: "text", maxCapacityBytes: 1 << 20, durability: "batch", flushEveryMs: 5, autoUnlink: true };
+ * using queue = Queue.open("/tmp/example-options.queue", options);
+ * queue.push("on storage after 5 ms"); // true
+ * ```
+ */
 export interface QueueOptions<T = JsonValue> {
   /** How values become bytes: "json" (the default), "text", "bytes", or a codec of your own. */
   codec?: "json" | "text" | "bytes" | Codec<T>;
@@ -90,13 +100,35 @@ export interface QueueOptions<T = JsonValue> {
   permissions?: number;
 }
 
-/** Options of {@linkcode Queue.lease}. */
+/**
+ * Options of {@linkcode Queue.lease}.
+ *
+ * @example
+ * ```ts
+ * import { type LeaseOptions, Queue } from "holdfast";
+ * const options: LeaseOptions = { leaseMs: 30_000 };
+ * using queue = Queue.open<number>("/tmp/example-lease-options.queue", { autoUnlink: true });
+ * queue.push(1);
+ * queue.lease(options)?.ack();
+ * ```
+ */
 export interface LeaseOptions {
   /** Milliseconds after which the record is given to another, whether the holder lives or not. Default: no limit. */
   leaseMs?: number;
 }
 
-/** Options of {@linkcode Queue.pushMany}. */
+/**
+ * Options of {@linkcode Queue.pushMany}.
+ *
+ * @example
+ * ```ts
+ * import { type PushManyOptions, Queue } from "holdfast";
+ * using queue = Queue.open<string>("/tmp/example-mark.queue", { codec: "text", autoUnlink: true });
+ * const options: PushManyOptions = { mark: new TextEncoder().encode("as far as line 2") };
+ * queue.pushMany(["line 1", "line 2"], options);
+ * new TextDecoder().decode(queue.mark); // "as far as line 2"
+ * ```
+ */
 export interface PushManyOptions {
   /**
    * At most 112 bytes of the program's own, which replace {@linkcode Queue.mark} in the very commit that makes the records part of the queue,
@@ -106,7 +138,17 @@ export interface PushManyOptions {
   mark?: Uint8Array;
 }
 
-/** Limits of {@linkcode Queue.take} and its like. */
+/**
+ * Limits of {@linkcode Queue.take} and its like.
+ *
+ * @example
+ * ```ts
+ * import { Queue, type TakeOptions } from "holdfast";
+ * const options: TakeOptions = { timeoutMs: 10, signal: AbortSignal.timeout(10_000) };
+ * using queue = Queue.open<number>("/tmp/example-take-options.queue", { autoUnlink: true });
+ * await queue.take(options); // undefined
+ * ```
+ */
 export interface TakeOptions {
   /** Milliseconds to wait at most; without it there is no limit. */
   timeoutMs?: number;
@@ -164,6 +206,22 @@ function shapeOf(capacityBytes: number, maxBytes: number): Omit<Shape, "log" | "
 /**
  * A record that is handed out but still in the queue: {@linkcode Lease.ack} removes it, {@linkcode Lease.release} gives it back.
  * If its holder's process or thread dies, or its queue handle is closed, or `leaseMs` is over, another gets it.
+ *
+ * @example
+ * ```ts
+ * import { Queue } from "holdfast";
+ * using queue = Queue.open<string>("/tmp/example-lease.queue", { codec: "text", autoUnlink: true });
+ * queue.push("a job");
+ * {
+ *   using lease = queue.lease({ leaseMs: 1000 }); // given back at the end of the block unless it was settled
+ *   lease?.extend(5000); // it takes longer
+ *   lease?.release(); // or not now
+ * }
+ * const again = queue.lease();
+ * console.log(again?.value, again?.attempts, again?.sequence); // a job 2 1
+ * again?.ack(); // done: the record is removed
+ * queue.length; // 0
+ * ```
  */
 export class Lease<T> implements Disposable {
   /** The value that was pushed. */
@@ -250,6 +308,56 @@ interface ConsumerRules {
  *   console.log(lease.value.id); // 1
  *   lease.ack();
  * }
+ * ```
+ *
+ * @example
+ * ```ts
+ * import { Queue } from "holdfast";
+ * const queue = Queue.open<number>("/tmp/example-all.queue", { autoUnlink: true });
+ * queue.pushMany([1, 2, 3, 4, 5, 6]); // 6
+ * queue.pop(); // 1
+ * queue.popMany(2); // [2, 3]
+ * queue.tryPop((value) => value * 10); // 40; the record stays if the function throws
+ * console.log(queue.peek(), queue.peekBack()); // 5 6
+ * [...queue]; // [5, 6]
+ * [...queue.reversed()]; // [6, 5]
+ * console.log(queue.length, queue.isEmpty, queue.byteLength > 0); // 2 false true
+ * console.log(queue.stats().pushed, queue.recovered); // 6 undefined
+ * queue.flush();
+ * queue.durableSequence; // 6
+ * queue.clear(); // 2
+ * queue.pushMany([7], { mark: Uint8Array.of(1) }); // 1: the record and the mark in one commit
+ * queue.mark; // [1]
+ * queue.compact(); // gives spare storage back
+ * queue.close();
+ * console.log(queue.closed, queue.path !== ""); // true true
+ * ```
+ *
+ * @example
+ * ```ts
+ * import { Queue } from "holdfast";
+ * using queue = Queue.open<string>("/tmp/example-wait.queue", { codec: "text", autoUnlink: true });
+ * setTimeout(() => queue.pushMany(["a", "b", "c", "d"]), 10);
+ * await queue.take(); // "a"
+ * (await queue.leaseAsync({ timeoutMs: 1000 }))?.ack(); // that was "b"
+ * for await (const value of queue.consume({ signal: AbortSignal.timeout(10_000) })) {
+ *   console.log(value); // c
+ *   break;
+ * }
+ * await queue.popMany(10, { wait: true }); // ["d"]
+ * ```
+ *
+ * @example
+ * ```ts
+ * import { Queue } from "holdfast";
+ * using log = Queue.open<string>("/tmp/example.log", { groups: true, autoUnlink: true }); // each group gets every record
+ * log.push("event");
+ * {
+ *   using billing = Queue.open<string>("/tmp/example.log", { group: "billing" });
+ *   billing.pop(); // "event"
+ * }
+ * log.groups().map(({ name, length }) => `${name} ${length}`); // ["billing 0"]
+ * log.removeGroup("billing"); // true
  * ```
  */
 export class Queue<T = JsonValue> implements Disposable {
@@ -517,6 +625,7 @@ export class Queue<T = JsonValue> implements Disposable {
 
   /** Removes and returns up to `max` values, the oldest first. With `wait` it waits for the first one: see {@linkcode Queue.take}. */
   popMany(max: number, options?: { wait?: false }): T[];
+  /** The same, waiting for the first one; an empty array when `timeoutMs` is over. */
   popMany(max: number, options: { wait: true } & TakeOptions): Promise<T[]>;
   popMany(max: number, options?: { wait?: boolean } & TakeOptions): T[] | Promise<T[]> {
     checkInteger("max", max, 1, Number.MAX_SAFE_INTEGER);
@@ -723,6 +832,7 @@ export class Queue<T = JsonValue> implements Disposable {
     }
   }
 
+  /** {@linkcode close}, at the end of a block with `using`. */
   [Symbol.dispose](): void {
     this.close();
   }

@@ -48,7 +48,17 @@ import {
 
 export type { SharedMemoryEntry } from "./shared_memory/objects.ts";
 
-/** Options of {@linkcode SharedMemory.create} and {@linkcode SharedMemory.from}. */
+/**
+ * Options of {@linkcode SharedMemory.create} and {@linkcode SharedMemory.from}.
+ *
+ * @example
+ * ```ts
+ * import { SharedMemory, type SharedMemoryOptions } from "holdfast";
+ * const options: SharedMemoryOptions = { capacity: 1 << 16, permissions: 0o600 };
+ * using shared = SharedMemory.create(options);
+ * shared.capacity; // 65536
+ * ```
+ */
 export interface SharedMemoryOptions {
   /** 1 to 31 bytes of UTF-8 without "/"; "/name" is the same as "name". Default: a random name that nobody has. */
   name?: string;
@@ -60,7 +70,18 @@ export interface SharedMemoryOptions {
   unlinkOnClose?: boolean;
 }
 
-/** Options of {@linkcode SharedMemory.open}. */
+/**
+ * Options of {@linkcode SharedMemory.open}.
+ *
+ * @example
+ * ```ts
+ * import { SharedMemory, type SharedMemoryOpenOptions } from "holdfast";
+ * using shared = SharedMemory.from("hello");
+ * const options: SharedMemoryOpenOptions = { mode: "r" };
+ * using reader = SharedMemory.open(shared.name, options);
+ * reader.size; // 5
+ * ```
+ */
 export interface SharedMemoryOpenOptions {
   /** "rw" (the default) or "r". */
   mode?: "r" | "rw";
@@ -107,6 +128,38 @@ const collected = new FinalizationRegistry<Claim>((claim) => claim.releaseQuietl
  * // In any process, with the name:
  * using same = SharedMemory.open(shared.name);
  * new TextDecoder().decode(same.read()); // "hello"
+ * ```
+ *
+ * @example
+ * ```ts
+ * import { SharedMemory } from "holdfast";
+ * const shared = SharedMemory.create({ capacity: 10 });
+ * shared.write("hello, all"); // grows to fit, if it must
+ * console.log(shared.size, shared.capacity, shared.owner); // 10 10 true
+ * shared.trim(7); // drops the first seven bytes
+ * const view = shared.view(); // no copy
+ * view.length; // 3
+ * using rest = shared.splitAt(1); // "a" stays
+ * shared.append(rest);
+ * shared.setCapacity(100);
+ * new TextDecoder().decode(shared.read()); // "all"
+ * shared.close();
+ * shared.closed; // true
+ * ```
+ *
+ * @example
+ * ```ts
+ * import { SharedMemory } from "holdfast";
+ * const tidy = () => SharedMemory.reap(); // for the start of a program: removes what killed processes left
+ * const object = SharedMemory.from("a job");
+ * const retention = object.retain(); // keeps it beyond its owner's end
+ * object.close();
+ * using taken = SharedMemory.open(object.name); // the other process
+ * taken.adopt();
+ * retention[Symbol.dispose]();
+ * taken.owner; // true
+ * SharedMemory.list().some(({ name }) => name === taken.name); // true
+ * SharedMemory.unlink(taken.name); // or taken.unlink(): the name goes, who has it open goes on
  * ```
  */
 export class SharedMemory implements Disposable {
@@ -418,6 +471,7 @@ export class SharedMemory implements Disposable {
     claim.release();
   }
 
+  /** {@linkcode close}, at the end of a block with `using`. */
   [Symbol.dispose](): void {
     this.close();
   }

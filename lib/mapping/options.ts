@@ -7,10 +7,31 @@ import { boolean, checkOptions, integer, oneOf, type OptionCheck } from "../chec
 import { errno, invalidType, MapError, nativeError, outOfRange, typeError } from "../errors.ts";
 import { codes, mapFlags } from "../native/symbols.ts";
 
-/** What `debug` calls: a step's name and its figures. */
+/**
+ * What `debug` calls: a step's name and its figures.
+ *
+ * @example
+ * ```ts
+ * import { type DebugListener, Mapping } from "holdfast";
+ * const steps: string[] = [];
+ * const debug: DebugListener = (step) => steps.push(step);
+ * Mapping.anonymous(4096, { debug }).close();
+ * steps; // ["map", "close"]
+ * ```
+ */
 export type DebugListener = (step: string, details: Readonly<Record<string, unknown>>) => void;
 
-/** Options that files and anonymous memory share. */
+/**
+ * Options that files and anonymous memory share.
+ *
+ * @example
+ * ```ts
+ * import { Mapping, type MemoryOptions } from "holdfast";
+ * const options: MemoryOptions = { populate: true, growthLimit: 1 << 20, reserve: false };
+ * using memory = Mapping.anonymous(1 << 20, options);
+ * memory.resize(); // 2097152
+ * ```
+ */
 export interface MemoryOptions {
   /**
    * "shared" (the default): writes go to the file, and to all who map it. "private": writes stay in this process, copied page by
@@ -43,7 +64,17 @@ export interface MemoryOptions {
   debug?: boolean | DebugListener;
 }
 
-/** Options of {@linkcode Mapping.open}. */
+/**
+ * Options of {@linkcode Mapping.open}.
+ *
+ * @example
+ * ```ts
+ * import { Mapping, type MappingOptions } from "holdfast";
+ * const options: MappingOptions = { create: true, byteLength: 4096, permissions: 0o600, guard: true, autoUnlink: true };
+ * using mapping = Mapping.open("/tmp/example-options.bin", options);
+ * mapping.existed; // false, unless it was there
+ * ```
+ */
 export interface MappingOptions extends MemoryOptions {
   /** "rw" (the default) maps for reading and writing, "r" for reading only. */
   mode?: "r" | "rw";

@@ -9,7 +9,18 @@
 import type { FamilyRecord } from "../layout/metrics.ts";
 import type { Cells } from "./file.ts";
 
-/** How metrics are written: "prometheus" is the text format 0.0.4, "openmetrics" OpenMetrics 1.0. */
+/**
+ * How metrics are written: "prometheus" is the text format 0.0.4, "openmetrics" OpenMetrics 1.0.
+ *
+ * @example
+ * ```ts
+ * import { Metrics, type MetricsFormat } from "holdfast";
+ * using metrics = Metrics.open("/tmp/example-format.metrics");
+ * const accept = "application/openmetrics-text; version=1.0.0";
+ * const format: MetricsFormat = accept.includes("application/openmetrics-text") ? "openmetrics" : "prometheus";
+ * new Response(metrics.expose({ format }), { headers: { "content-type": Metrics.contentTypes[format] } });
+ * ```
+ */
 export type MetricsFormat = "prometheus" | "openmetrics";
 
 /** A series to be written. */

@@ -6,7 +6,18 @@
 import { invalidType, outOfRange, rangeError, typeError } from "../errors.ts";
 import { type FamilyRecord, MAX_BOUNDS, MAX_HELP_BYTES, MAX_LABELS, MAX_NAME_BYTES, MAX_VALUE_BYTES } from "../layout/metrics.ts";
 
-/** A label's value; what is no string is written as `String()` does. */
+/**
+ * A label's value; what is no string is written as `String()` does.
+ *
+ * @example
+ * ```ts
+ * import { type LabelValue, Metrics } from "holdfast";
+ * using metrics = Metrics.open("/tmp/example-values.metrics");
+ * const answers = metrics.counter("answers_total", { help: "Answers.", labels: ["code"] });
+ * const codes: LabelValue[] = [200, "404", true];
+ * for (const code of codes) answers.labels({ code }).inc();
+ * ```
+ */
 export type LabelValue = string | number | bigint | boolean;
 
 /** The buckets of Prometheus' own clients: made for seconds that a request takes. */

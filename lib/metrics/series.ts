@@ -34,6 +34,7 @@ function noDelta(value: unknown): Error {
  * const jobs = metrics.counter("jobs_total", { help: "Jobs that were done." });
  * jobs.inc();
  * jobs.inc(2.5);
+ * jobs.value >= 3.5; // true: what all processes counted
  * ```
  */
 export class Counter {
@@ -81,6 +82,8 @@ export class Counter {
  * connections.inc();
  * connections.dec();
  * connections.set(0);
+ * connections.value; // 0
+ * metrics.gauge("last_success_seconds", { help: "When it last went well." }).setToCurrentTime();
  * ```
  */
 export class Gauge {
@@ -148,6 +151,7 @@ export class Gauge {
  * seconds.observe(0.3);
  * const end = seconds.startTimer();
  * end();
+ * console.log(seconds.count, seconds.sum, seconds.buckets);
  * ```
  */
 export class Histogram {

@@ -126,8 +126,36 @@ export const mapFlags = {
   NO_CACHE: 4096,
 } as const;
 
+/**
+ * How pages will be used: see {@linkcode Mapping.advise}.
+ *
+ * @example
+ * ```ts
+ * import { type Advice, Mapping } from "holdfast";
+ * using mapping = Mapping.anonymous(1 << 20);
+ * const hints: Advice[] = ["random", "willneed"];
+ * for (const hint of hints) mapping.advise(hint);
+ * ```
+ */
+export type Advice =
+  | "normal"
+  | "random"
+  | "sequential"
+  | "willneed"
+  | "dontneed"
+  | "hugepage"
+  | "nohugepage"
+  | "cold"
+  | "pageout"
+  | "populate-read"
+  | "populate-write"
+  | "dontdump"
+  | "dodump"
+  | "dontfork"
+  | "dofork";
+
 /** `HF_ADVISE_…` hints of the header, by the names that users know them by. */
-export const advices = {
+export const advices: Readonly<Record<Advice, number>> = {
   normal: 0,
   random: 1,
   sequential: 2,
@@ -143,7 +171,7 @@ export const advices = {
   dodump: 12,
   dontfork: 13,
   dofork: 14,
-} as const;
+};
 
 /** `HF_LOCK_…` kinds of the header. */
 export const lockKinds = { NONE: 0, SHARED: 1, EXCLUSIVE: 2 } as const;

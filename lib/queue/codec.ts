@@ -7,10 +7,38 @@ import { invalidType, typeError } from "../errors.ts";
 import type { OptionCheck } from "../checks.ts";
 import { smallArraysAreDear } from "../native/native.ts";
 
-/** What JSON can hold. */
+/**
+ * What JSON can hold.
+ *
+ * @example
+ * ```ts
+ * import { type JsonValue, Queue } from "holdfast";
+ * const value: JsonValue = { tags: ["a", null], count: 2 };
+ * using queue = Queue.open("/tmp/example-json.queue", { autoUnlink: true });
+ * queue.push(value);
+ * queue.pop(); // { tags: ["a", null], count: 2 }
+ * ```
+ */
 export type JsonValue = null | boolean | number | string | JsonValue[] | { [key: string]: JsonValue };
 
-/** Turns values into payloads and back. Neither function may use the queue that it serves. */
+/**
+ * Turns values into payloads and back. Neither function may use the queue that it serves.
+ *
+ * @example
+ * ```ts
+ * import { type Codec, Queue } from "holdfast";
+ * const points: Codec<{ x: number; y: number }> = {
+ *   encode: ({ x, y }) => new Uint8Array(Float64Array.of(x, y).buffer),
+ *   decode: (payload) => {
+ *     const [x = 0, y = 0] = new Float64Array(payload.slice().buffer); // a copy is aligned
+ *     return { x, y };
+ *   },
+ * };
+ * using queue = Queue.open("/tmp/example-codec.queue", { codec: points, autoUnlink: true });
+ * queue.push({ x: 1, y: 2 });
+ * queue.pop(); // { x: 1, y: 2 }
+ * ```
+ */
 export interface Codec<T> {
   /** The payload of a value. The bytes are copied before `encode` is called again. */
   encode(value: T): Uint8Array;

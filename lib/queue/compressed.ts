@@ -15,7 +15,18 @@ import { MapError, outOfRange, rangeError } from "../errors.ts";
 import { MAX_PAYLOAD_BYTES } from "../layout/queue.ts";
 import { type Codec, codecOption, type JsonValue, type PayloadCodec, payloadOf } from "./codec.ts";
 
-/** Options of {@linkcode compressed}. */
+/**
+ * Options of {@linkcode compressed}.
+ *
+ * @example
+ * ```ts
+ * import { type CompressionOptions, compressed, Queue } from "holdfast";
+ * const options: CompressionOptions = { format: "brotli", level: 9, maxOutputLength: 1 << 20 };
+ * using queue = Queue.open("/tmp/example-brotli.queue", { codec: compressed("text", options), autoUnlink: true });
+ * queue.push("again ".repeat(1000));
+ * queue.byteLength < 100; // true
+ * ```
+ */
 export interface CompressionOptions {
   /** How payloads are compressed. Default "zstd". Payloads of the other formats are read as well. */
   format?: "gzip" | "deflate" | "brotli" | "zstd";
@@ -103,8 +114,11 @@ function damaged(what: string, cause?: unknown): MapError {
  * ```
  */
 export function compressed<T = JsonValue>(inner?: "json", options?: CompressionOptions): Codec<T>;
+/** Of strings. */
 export function compressed(inner: "text", options?: CompressionOptions): Codec<string>;
+/** Of bytes. */
 export function compressed(inner: "bytes", options?: CompressionOptions): Codec<Uint8Array>;
+/** Of what a codec of your own makes. */
 export function compressed<T>(inner: Codec<T>, options?: CompressionOptions): Codec<T>;
 export function compressed(inner: unknown = "json", options?: CompressionOptions): Codec<unknown> {
   const codec = codecOption("inner", inner);

@@ -44,8 +44,20 @@ import { type LeaseEntry, LeaseTable } from "./leases.ts";
 import type { Reader } from "./reader.ts";
 import type { Segments } from "./segments.ts";
 
-/** A group of a log, as `Queue.groups()` shows it. */
+/**
+ * A group of a log, as `Queue.groups()` shows it.
+ *
+ * @example
+ * ```ts
+ * import { Queue, type QueueGroup } from "holdfast";
+ * using queue = Queue.open<number>("/tmp/example-group.log", { group: "mail", autoUnlink: true });
+ * queue.push(1);
+ * const groups: QueueGroup[] = queue.groups();
+ * groups; // [{ name: "mail", length: 1, leased: 0, missed: 0 }]
+ * ```
+ */
 export interface QueueGroup {
+  /** The name that it is opened by. */
   readonly name: string;
   /** Records that the group has still to remove, leased ones included: its backlog. */
   readonly length: number;

@@ -4,7 +4,17 @@
  * @module
  */
 
-/** The kinds of damage. All but "records" say that a part of the queue's own bookkeeping is not what it should be. */
+/**
+ * The kinds of damage. All but "records" say that a part of the queue's own bookkeeping is not what it should be.
+ *
+ * @example
+ * ```ts
+ * import { Queue, type QueueDamageCode } from "holdfast";
+ * Queue.open("/tmp/example-code.queue").close();
+ * const codes: QueueDamageCode[] = Queue.verify("/tmp/example-code.queue").damage.map(({ code }) => code);
+ * codes; // []
+ * ```
+ */
 export type QueueDamageCode =
   /** The control file is missing, or its header is not whole. */
   | "control"
@@ -29,29 +39,65 @@ export type QueueDamageCode =
   /** Bytes where records should be are no whole records. */
   | "records";
 
-/** One damaged place. */
+/**
+ * One damaged place.
+ *
+ * @example
+ * ```ts
+ * import { Queue, type QueueDamage } from "holdfast";
+ * Queue.open("/tmp/example-damage.queue").close();
+ * const tell = ({ code, reason, file, offset }: QueueDamage) => console.error(`${code}: ${reason} (${file}, byte ${offset})`);
+ * Queue.verify("/tmp/example-damage.queue").damage.forEach(tell);
+ * ```
+ */
 export interface QueueDamage {
+  /** What kind of damage. */
   readonly code: QueueDamageCode;
   /** What is wrong, as a sentence. */
   readonly reason: string;
   /** The file, from the queue's directory. */
   readonly file: string;
-  /** Id of the segment, and bytes from the start of its file. */
+  /** Id of the segment. */
   readonly segment?: number;
+  /** Bytes from the start of the file. */
   readonly offset?: number;
-  /** Position in the queue, and how many bytes from there on. */
+  /** Position in the queue. */
   readonly position?: number;
+  /** Bytes from there on. */
   readonly bytes?: number;
 }
 
-/** Records that are missing, by their sequences. */
+/**
+ * Records that are missing, by their sequences.
+ *
+ * @example
+ * ```ts
+ * import { Queue, type QueueGap } from "holdfast";
+ * Queue.open("/tmp/example-gap.queue").close();
+ * const count = ({ first, last }: QueueGap) => last - first + 1;
+ * Queue.verify("/tmp/example-gap.queue").gaps.map(count); // []
+ * ```
+ */
 export interface QueueGap {
+  /** Sequence of the first one. */
   readonly first: number;
+  /** Sequence of the last one. */
   readonly last: number;
 }
 
-/** A segment file, or one that should be there. */
+/**
+ * A segment file, or one that should be there.
+ *
+ * @example
+ * ```ts
+ * import { Queue, type QueueSegment } from "holdfast";
+ * Queue.open("/tmp/example-segment.queue", { capacityBytes: 1 << 20 }).close();
+ * const live: QueueSegment[] = Queue.verify("/tmp/example-segment.queue").segments.filter(({ state }) => state === "live");
+ * live.map(({ bytes }) => bytes); // [524288]
+ * ```
+ */
 export interface QueueSegment {
+  /** Its number, in the name of the file. */
   readonly id: number;
   /** Length of the file; 0 if it is missing. */
   readonly bytes: number;
@@ -59,8 +105,20 @@ export interface QueueSegment {
   readonly state: "live" | "spare" | "unused" | "missing" | "foreign";
 }
 
-/** What was examined and found. */
+/**
+ * What was examined and found.
+ *
+ * @example
+ * ```ts
+ * import { Queue, type QueueReportData } from "holdfast";
+ * Queue.open("/tmp/example-data.queue").close();
+ * const text = JSON.stringify(Queue.verify("/tmp/example-data.queue"));
+ * const data: QueueReportData = JSON.parse(text);
+ * data.ok; // true
+ * ```
+ */
 export interface QueueReportData {
+  /** The queue's directory as given. */
   readonly path: string;
   /** Whether nothing is damaged. */
   readonly ok: boolean;
@@ -68,21 +126,26 @@ export interface QueueReportData {
   readonly id: string;
   /** What the queue was made with; undefined if the control file does not say. */
   readonly shape: { readonly segmentBytes: number; readonly maxBytes: number; readonly spares: number } | undefined;
-  /** Whole records that are in the queue, leased ones included, and their bytes with their headers. */
+  /** Whole records that are in the queue, leased ones included. */
   readonly records: number;
+  /** Their bytes, with their headers. */
   readonly bytes: number;
   /** How many of them are leased. */
   readonly leased: number;
-  /** Sequences of the first and the last whole record, leased ones included; undefined if there is none. */
+  /** Sequence of the first whole record, leased ones included; undefined if there is none. */
   readonly firstSequence: number | undefined;
+  /** Sequence of the last one. */
   readonly lastSequence: number | undefined;
+  /** Segment files that there are or should be. */
   readonly segments: readonly QueueSegment[];
+  /** Damaged places. */
   readonly damage: readonly QueueDamage[];
   /**
-   * Records that should be there and are not whole, and how many they are: all that are lost, unless the damage is in the control file's cells
+   * Records that should be there and are not whole: all that are lost, unless the damage is in the control file's cells
    * or lease table, without which not all can be counted.
    */
   readonly gaps: readonly QueueGap[];
+  /** How many they are. */
   readonly lost: number;
   /** Whole records that lie behind a gap. */
   readonly behindDamage: number;
@@ -110,6 +173,19 @@ function plural(count: number, noun: string): string {
  * using queue = Queue.open("/tmp/example-report.queue");
  * const report = Queue.verify("/tmp/example-report.queue");
  * if (!report.ok) console.error(String(report));
+ * ```
+ *
+ * @example
+ * ```ts
+ * import { Queue } from "holdfast";
+ * using queue = Queue.open<string>("/tmp/example-found.queue", { codec: "text", autoUnlink: true });
+ * queue.pushMany(["a", "b"]);
+ * const report = Queue.verify("/tmp/example-found.queue");
+ * console.log(report.ok, report.records, report.leased, report.firstSequence, report.lastSequence); // true 2 0 1 2
+ * console.log(report.id.length, report.bytes, report.shape?.maxBytes); // 32 80 0
+ * [...report.damage, ...report.gaps, ...report.foreign, ...report.notes]; // []
+ * console.log(report.lost, report.behindDamage, report.behindTail, report.quarantine); // 0 0 0 undefined
+ * console.log(report.path !== "", report.segments.length > 0, report.toString().includes("sound")); // true true true
  * ```
  */
 export class QueueReport implements QueueReportData {

@@ -12,11 +12,23 @@ import type { Control } from "./control.ts";
 import type { LeaseEntry } from "./leases.ts";
 import type { Reader } from "./reader.ts";
 
-/** A handle that has the queue open in mode "rw", in any process. */
+/**
+ * A handle that has the queue open in mode "rw", in any process.
+ *
+ * @example
+ * ```ts
+ * import { Queue, type QueueHandle } from "holdfast";
+ * using queue = Queue.open("/tmp/example-handles.queue", { autoUnlink: true });
+ * const others: QueueHandle[] = queue.stats().handles.filter(({ own }) => !own);
+ * others.map(({ pid, leases }) => `process ${pid} works on ${leases} records`); // []
+ * ```
+ */
 export interface QueueHandle {
+  /** Its number among the 1,024 that there can be. */
   readonly slot: number;
-  /** Process and thread that opened it, as their own PID namespace counts them. */
+  /** Process that opened it, as its own PID namespace counts. */
   readonly pid: number;
+  /** Thread that opened it, counted likewise. */
   readonly thread: number;
   /** Whether it is the handle that was asked. */
   readonly own: boolean;
@@ -24,7 +36,18 @@ export interface QueueHandle {
   readonly leases: number;
 }
 
-/** The result of `Queue.stats()`. */
+/**
+ * The result of `Queue.stats()`.
+ *
+ * @example
+ * ```ts
+ * import { Queue, type QueueStats } from "holdfast";
+ * using queue = Queue.open("/tmp/example-stats.queue", { autoUnlink: true });
+ * queue.push(1);
+ * const { length, pushed, oldestSequence, nextSequence }: QueueStats = queue.stats();
+ * [length, pushed, oldestSequence, nextSequence]; // [1, 1, 1, 2]
+ * ```
+ */
 export interface QueueStats {
   /** Records in the queue, leased ones included. */
   readonly length: number;
@@ -36,11 +59,13 @@ export interface QueueStats {
   readonly byteLength: number;
   /** Most bytes of records that the queue holds; undefined without a limit. */
   readonly maxByteLength: number | undefined;
-  /** Records, and their bytes, that were ever pushed. */
+  /** Records that were ever pushed. */
   readonly pushed: number;
+  /** Their bytes. */
   readonly pushedBytes: number;
-  /** Records, and their bytes, that were ever removed: popped, acknowledged or cleared. */
+  /** Records that were ever removed: popped, acknowledged or cleared. */
   readonly popped: number;
+  /** Their bytes. */
   readonly poppedBytes: number;
   /** Sequence of the oldest record in the queue, leased or not; undefined if there is none. */
   readonly oldestSequence: number | undefined;

@@ -365,7 +365,17 @@ export function unlinkObject(path: string): void {
   }
 }
 
-/** A shared memory object as {@linkcode SharedMemory.list} shows it. */
+/**
+ * A shared memory object as {@linkcode SharedMemory.list} shows it.
+ *
+ * @example
+ * ```ts
+ * import { SharedMemory, type SharedMemoryEntry } from "holdfast";
+ * using shared = SharedMemory.from("hello");
+ * const own: SharedMemoryEntry | undefined = SharedMemory.list().find(({ name }) => name === shared.name);
+ * console.log(own?.size, own?.owned, own?.persistent); // 5 true false
+ * ```
+ */
 export interface SharedMemoryEntry {
   /** Its name; that of an unfinished one can't be opened. */
   readonly name: string;

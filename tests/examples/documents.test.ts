@@ -1,40 +1,27 @@
-/** The programs in README.md and in the guides run as they stand: a reader will copy them. */
+/** The programs in README.md and in docs/ run as they stand, and say what comes: a reader will copy them. */
 import assert from "node:assert/strict";
-import * as fs from "node:fs";
-import { join } from "node:path";
 import { test } from "node:test";
-import { currentRuntime, root } from "../support/runtimes.ts";
+import { compared, documents, programsOf, runPrograms } from "../support/documents.ts";
 import { children } from "../support/spawn.ts";
 import { temporaryFiles } from "../support/temporary.ts";
 
 const files = temporaryFiles();
 const processes = children();
 
-/** The programs of a document: its blocks of TypeScript that import holdfast. */
-function programs(document: string): string[] {
-  const text = fs.readFileSync(join(root, document), "utf8");
-  return [...text.matchAll(/^```ts\n(.*?)^```$/gms)].map(([, code = ""]) => code).filter((code) => code.includes('from "holdfast"'));
-}
-
-/** The program with the checkout's library, and its files in a folder of the test. */
-function adapted(code: string): string {
-  const folder = files.next("folder");
-  fs.mkdirSync(folder);
-  // The files first: the checkout may lie in /tmp itself.
-  const own = code.replaceAll(/"\/(tmp|run\/shop)\//g, `"${folder}/`);
-  return own.replaceAll('"holdfast"', JSON.stringify(join(root, "mod.ts"))).replaceAll('"examples/', `"${root}examples/`);
-}
-
-const documents = ["README.md", "docs/block_store.md", "docs/metrics.md", "docs/shared_memory.md", "docs/mapping.md", "docs/queue.md", "docs/queue_groups.md"];
-
 for (const document of documents) {
-  test(`the programs in ${document} run`, async () => {
-    const found = programs(document);
-    assert.ok(found.length > 0, "there is one");
-    for (const [i, code] of found.entries()) {
-      const script = files.file(adapted(code), `program-${i}.ts`);
-      const { code: status, stderr } = await processes.script(currentRuntime, script);
-      assert.equal(status, 0, `program ${i + 1} of ${document}:\n${stderr}`);
-    }
-  });
+  const programs = programsOf(document);
+  if (programs.length === 0) continue;
+  test(`the programs in ${document} run`, () => runPrograms([{ where: document, programs }], files, processes));
 }
+
+test("what the programs say is compared with what comes", () => {
+  const lines = compared("pop(); // 5\nawait take(); // undefined\nconsole.log(a, b); // 1 true\nadd(1); // the old value\nconst x = 1; // 1").split("\n");
+  assert.match(lines[0] as string, /compareValue\(pop\(\), 5, /);
+  assert.match(lines[1] as string, /^compareValue\(await take\(\), undefined, /);
+  assert.equal(lines[2], 'compareLog([a, b], "1 true");');
+  assert.deepEqual(lines.slice(3), ["add(1); // the old value", "const x = 1; // 1"]);
+});
+
+test("README.md has five programs or more", () => {
+  assert.ok(programsOf("README.md").length >= 5);
+});
