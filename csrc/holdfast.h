@@ -70,6 +70,15 @@ HF_EXPORT double hf_pid_namespace(void);
  */
 HF_EXPORT double hf_thread_alive(double process, double thread);
 
+#define HF_BOOT_ID_BYTES 16u
+
+/*
+ * Writes the id of this start of the machine to the HF_BOOT_ID_BYTES at `bytes`, the caller's own memory: the bytes of the UUID in
+ * /proc/sys/kernel/random/boot_id (random(4)) in the order of its digits. 0; -errno: -ENOENT where /proc is not mounted, -EIO if what is
+ * there is no UUID; HF_E_UNSUPPORTED. After a failure the bytes are as they were.
+ */
+HF_EXPORT double hf_boot_id(double bytes);
+
 /* ---- map: files and memory (map.c) --------------------------------------------------------------------------------- */
 
 #define HF_MAP_WRITE 1u            /* PROT_WRITE as well as PROT_READ */

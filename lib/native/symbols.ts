@@ -18,6 +18,7 @@ export const symbols = {
   hf_thread_id: [],
   hf_pid_namespace: [],
   hf_thread_alive: ["process", "thread"],
+  hf_boot_id: ["bytes"],
   hf_map: ["fd", "offset", "length", "flags", "address"],
   hf_unmap: ["address", "length"],
   hf_replace: ["address", "length"],
