@@ -207,6 +207,20 @@ test("more leases than the table has room for, when it is damaged", () => {
   assert.equal(queue.popMany(7000).length, 6000);
 });
 
+const owned = "root repairs for another: the new files are the owner's";
+const isRoot = process.getuid?.() === 0;
+test(owned, skipFor(owned, isRoot ? undefined : "only root may give files away"), () => {
+  const path = files.next("queue");
+  fill(path);
+  for (const name of fs.readdirSync(path)) fs.chownSync(join(path, name), 12345, 23456);
+  fs.chownSync(path, 12345, 23456);
+  patch(join(path, "segment-3"), 0, new Uint8Array(4096));
+  const { quarantine } = Queue.recover(path);
+  const made = [path, quarantine as string, ...fs.readdirSync(path).map((name) => join(path, name))];
+  assert.ok(made.length > 4);
+  for (const name of made) assert.deepEqual([fs.statSync(name).uid, fs.statSync(name).gid], [12345, 23456], name);
+});
+
 // After a power loss.
 
 const zeros = new Uint8Array(24);
