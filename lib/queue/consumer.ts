@@ -136,8 +136,11 @@ export class Consumer {
     }
   }
 
-  /** Hands out a record: one that was handed out before if there is such a one, or the next. The record is in the inbox. */
-  grant(leaseMs: number): LeaseEntry | undefined {
+  /**
+   * Hands out a record: one that was handed out before if there is such a one, or the next. The record is in the inbox. One that is handed out more
+   * often than `maxAttempts` is its caller's without a limit in time: two that are late would bury it both.
+   */
+  grant(leaseMs: number, maxAttempts: number = Infinity): LeaseEntry | undefined {
     return this.#locked(() => {
       const control = this.#control;
       const cell = control.consumer.values;
@@ -147,7 +150,8 @@ export class Consumer {
       const again = this.#again(entries, cell);
       if (again !== undefined) {
         this.#assertKept();
-        const entry = { ...again, owner, deadline, attempts: again.attempts + 1 };
+        const attempts = again.attempts + 1;
+        const entry = { ...again, owner, deadline: attempts > maxAttempts ? 0 : deadline, attempts };
         this.#leases.transfer(entry);
         control.release(control.consumer);
         return entry;
