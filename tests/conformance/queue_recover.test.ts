@@ -131,7 +131,8 @@ test("damage of the control file: no record is lost", () => {
     ["consumer cell", (control) => patch(control, CONSUMER_CELLS, new Uint8Array(384)), () => all],
     // The older of the two cells is known to be one that was valid: the lease of 41 was not acknowledged then.
     ["consumer version", (control) => patch(control, CONSUMER_CELLS + 6, new Uint8Array(2)), (values) => values],
-    ["lease table", (control) => patch(control, LEASES, new Uint8Array(128)), (values) => [...texts(0, 42), ...values.slice(1)]],
+    // The one entry that is missing is told by the sum in the cell.
+    ["lease table", (control) => patch(control, LEASES, new Uint8Array(128)), (values) => values],
     ["header", (control) => patch(control, 0, new Uint8Array(128)), (values) => values],
     ["all of it", (control) => fs.rmSync(control), () => all],
     ["empty", (control) => fs.truncateSync(control, 0), () => all],
@@ -197,14 +198,33 @@ test("more leases than the table has room for, when it is damaged", () => {
     using queue = Queue.open<number>(path, { capacityBytes: 4 << 20 });
     queue.pushMany(Array.from({ length: 6000 }, (_, i) => i));
     queue.lease();
+    queue.lease();
     queue.popMany(5500);
   }
-  patch(join(path, "control"), LEASES, new Uint8Array(64));
+  patch(join(path, "control"), LEASES, new Uint8Array(128));
   const report = Queue.recover(path);
   using queue = Queue.open<number>(path);
   assert.equal(report.records, 6000, "duplicates rather than loss");
   assert.deepEqual([...queue], Array.from({ length: 6000 }, (_, i) => i));
   assert.equal(queue.popMany(7000).length, 6000);
+});
+
+test("one lease that the table lacks is told by the sum in the cell; of two, all that may be leased come again", () => {
+  for (const [lost, expected] of [[[1], [0, 1, 2]], [[0, 1], [0, 1, 2, 3, 4, 5, 6, 7]], [[0, 1, 2], [0, 1, 2, 3, 4, 5, 6, 7]]] as const) {
+    const path = files.next("queue");
+    {
+      using queue = Queue.open<number>(path);
+      queue.pushMany(Array.from({ length: 12 }, (_, i) => i));
+      for (let i = 0; i < 3; i++) queue.lease();
+      queue.popMany(5);
+    }
+    for (const index of lost) patch(join(path, "control"), LEASES + 64 * index, new Uint8Array(8));
+    const report = Queue.recover(path);
+    assert.equal(report.ok, false);
+    assert.match(`${report}`, lost.length === 1 ? /lacks record 2, which is leased/ : /does not say which/);
+    using queue = Queue.open<number>(path);
+    assert.deepEqual([...queue], [...expected, 8, 9, 10, 11]);
+  }
 });
 
 const owned = "root repairs for another: the new files are the owner's";
