@@ -104,6 +104,8 @@ export interface Scenario {
 const two = [["a1", SMALL], ["a2", SMALL]] as const;
 /** A segment that is full, and the next one taken. */
 const three = [["a1", LARGE], ["a2", LARGE], ["a3", LARGE]] as const;
+/** Twenty segments, more than are given up while the lock is held, and none can be a spare. */
+const twenty = Array.from({ length: 20 }, (_, i) => [`${i < 10 ? "d" : "e"}${i % 10}`, HUGE] as const);
 /** Four segments. */
 const seven = [...three, ["a4", LARGE], ["a5", LARGE], ["a6", LARGE], ["a7", LARGE]] as const;
 
@@ -209,6 +211,8 @@ export const scenarios: Readonly<Record<string, Scenario>> = {
     },
     act: (actor) => actor.clear(),
   },
+  "clear, of twenty segments": { before: [...twenty, ["a1", SMALL]], act: (actor) => actor.clear() },
+  "popMany over twenty segment ends": { before: [...twenty, ["a1", SMALL]], act: (actor) => actor.take(30) },
   "lease after a death inside clear: entries that it left are freed": {
     several: true,
     before: seven,
