@@ -29,7 +29,7 @@
 #endif
 
 /* Raised by one whenever a function's meaning or signature changes; lib/native/symbols.ts holds the same number. */
-#define HF_ABI_VERSION 5
+#define HF_ABI_VERSION 6
 
 /* Own result codes. They stand clear of every errno, and below -2^53 so that the atomics can use them too. */
 #define HF_E_BASE (-9223372036854775808.0) /* -2^63 */

@@ -7,7 +7,7 @@
  */
 
 /** The ABI version that this table describes, `HF_ABI_VERSION` of the header. */
-export const ABI_VERSION = 5;
+export const ABI_VERSION = 6;
 
 /** Parameter names of each native function. */
 export const symbols = {

@@ -958,7 +958,17 @@ class Examination {
     const placed: Tile[] = [...base].filter(([, at]) => at >= lower && at <= upper).map(([file, at]) => ({ file, base: at }));
     // At equal bases the one that the cells or its name vouch for.
     const rank = ({ file }: Tile): number => (file.id === tail?.segment || file.id === cursor?.segment ? 0 : file.id === file.nameId && file.header.error === undefined ? 1 : 2);
-    placed.sort((a, b) => a.base - b.base || rank(a) - rank(b));
+    // Two may say to lie at one place: a producer that died between two segments has left one. Then the one that the segment before leads to, or
+    // that has a record.
+    const claim = (tile: Tile): number => {
+      if (rank(tile) === 0) return 0;
+      const { file, base: at } = tile;
+      if (placed.some((other) => other.base + other.file.length === at && other.file.next === file.id)) return 1;
+      const found = this.#hasRecord(file, at);
+      file.close();
+      return found ? 2 : 3;
+    };
+    placed.sort((a, b) => a.base - b.base || claim(a) - claim(b) || rank(a) - rank(b));
     // One that leaves a hole in front of it and has no record where it says to lie, lies elsewhere.
     let reached = lower;
     for (let i = 0; i < placed.length; i++) {

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import * as fs from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
-import { BOOT, CONSUMER_CELLS, CONSUMER_LOCK, LEASE, LEASES, PRODUCER_CELLS, SLOTS } from "../../lib/layout/queue.ts";
+import { BOOT, CONSUMER_CELLS, CONSUMER_LOCK, LEASE, LEASES, PRODUCER_CELLS, SLOTS, SPARES } from "../../lib/layout/queue.ts";
 import { Queue, type QueueReport } from "../../mod.ts";
 import { assertThrows, mapError } from "../support/errors.ts";
 import { currentRuntime } from "../support/runtimes.ts";
@@ -36,6 +36,7 @@ function fill(path: string): string[] {
   return [text(40), ...texts(42, 300)];
 }
 
+const open8192 = (path: string): Queue<string> => Queue.open<string>(path, { codec: "text", capacityBytes: 8192 });
 const open = (path: string): Queue<string> => Queue.open<string>(path, { codec: "text" });
 const bytesOf = (path: string): Record<string, string> => Object.fromEntries(fs.readdirSync(path).sort().map((name) => [name, fs.readFileSync(join(path, name), "base64")]));
 const highest = (path: string): number => Queue.verify(path).lastSequence as number;
@@ -317,6 +318,38 @@ test(...bootName("the control file is older than the segments: records behind th
   using queue = open(path);
   assert.equal(queue.recovered?.behindTail, 180, String(queue.recovered));
   assert.deepEqual([...queue], texts(0, 200));
+});
+
+test(...bootName("two segments at one place, since a producer died between them: the one with the records counts"), () => {
+  for (const leads of [true, false]) {
+    const path = files.next("queue");
+    const control = join(path, "control");
+    const values = ["a", "b", "c", "d"].map((name) => name.repeat(1500));
+    const base = new Uint8Array(8);
+    {
+      using queue = open8192(path);
+      queue.pushMany(values.slice(0, 2));
+    }
+    // It had taken the spare, and given it its place.
+    new DataView(base.buffer).setBigUint64(0, fs.readFileSync(join(path, "segment-1")).readBigUInt64LE(128) + 4096n, true);
+    patch(join(path, "segment-2"), 128, base);
+    patch(control, SPARES, new Uint8Array(8));
+    const before = new Uint8Array(fs.readFileSync(control));
+    {
+      using queue = open8192(path);
+      queue.pushMany(values.slice(2));
+    }
+    assert.deepEqual(fs.readdirSync(path).sort(), ["control", "segment-1", "segment-2", "segment-3"]);
+    // The other way round: by the files' names nothing is told.
+    if (!leads) patch(join(path, "segment-1"), 144, new Uint8Array(8));
+    rebootBytes(before);
+    fs.writeFileSync(control, before);
+    {
+      using queue = open8192(path);
+      assert.equal(queue.recovered?.lost, 0, `${queue.recovered}`);
+      assert.deepEqual([...queue], values);
+    }
+  }
 });
 
 test(...bootName("the same with a hole behind the tail"), () => {
