@@ -946,18 +946,22 @@ class Examination {
   }): Tile[] {
     const base = new Map<SegmentFile, number>();
     for (const file of ours) if (file.base > 0 && file.base % 8 === 0) base.set(file, file.base);
-    // The cells say of two segments for certain where they lie.
+    // The cells say of two segments where they lie. For certain, unless storage has a cell as it was before the segment was used again: positions
+    // only grow, and a record holds at one only.
+    const vouched = new Set<SegmentFile>();
     for (const [segment, at] of [[cursor?.segment, cursorBase], [tail?.segment, tailBase]] as const) {
       const file = segment === undefined ? undefined : byId.get(segment);
       if (file === undefined || at === undefined) continue;
       if (file.base !== at) this.#report("segment-words", file.name, `its base is ${file.base}, by the control file it is ${at}`, { segment: file.nameId, offset: 128, position: at, bytes: file.length });
+      if (file.base > at && this.#hasRecord(file, file.base)) continue;
       base.set(file, at);
+      vouched.add(file);
     }
     const lower = cursorBase ?? Math.min(...base.values());
     const upper = beyond ? Infinity : (tailBase as number);
     const placed: Tile[] = [...base].filter(([, at]) => at >= lower && at <= upper).map(([file, at]) => ({ file, base: at }));
     // At equal bases the one that the cells or its name vouch for.
-    const rank = ({ file }: Tile): number => (file.id === tail?.segment || file.id === cursor?.segment ? 0 : file.id === file.nameId && file.header.error === undefined ? 1 : 2);
+    const rank = ({ file }: Tile): number => (vouched.has(file) ? 0 : file.id === file.nameId && file.header.error === undefined ? 1 : 2);
     // Two may say to lie at one place: a producer that died between two segments has left one. Then the one that the segment before leads to, or
     // that has a record.
     const claim = (tile: Tile): number => {

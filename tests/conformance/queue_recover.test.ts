@@ -352,6 +352,29 @@ test(...bootName("two segments at one place, since a producer died between them:
   }
 });
 
+test(...bootName("a segment that was used again since the cells were written: its new records count"), () => {
+  const path = files.next("queue");
+  const control = join(path, "control");
+  const [a, b, c, d, e] = ["a", "b", "c", "d", "e"].map((name) => name.repeat(1500)) as [string, string, string, string, string];
+  {
+    using queue = open8192(path);
+    queue.pushMany([a, b, c]);
+  }
+  const before = new Uint8Array(fs.readFileSync(control));
+  {
+    using queue = open8192(path);
+    assert.equal(queue.popMany(3).length, 3);
+    queue.pushMany([d, e]);
+  }
+  assert.equal(fs.existsSync(join(path, "segment-3")), false, "the last one is in segment 1");
+  rebootBytes(before);
+  fs.writeFileSync(control, before);
+  using queue = open8192(path);
+  assert.deepEqual([...queue], [c, d, e]);
+  // Consumed, but nothing on storage says so.
+  assert.deepEqual(queue.recovered?.gaps, [{ first: 1, last: 2 }]);
+});
+
 test(...bootName("the same with a hole behind the tail"), () => {
   const path = files.next("queue");
   {

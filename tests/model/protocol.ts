@@ -61,7 +61,9 @@ export type Mutant =
   | "directory not synced"
   | "sync of the tail's segment alone"
   | "leases told by their count alone"
-  | "a missing lease not told by the sum";
+  | "a missing lease not told by the sum"
+  | "of two segments at one place, the first"
+  | "a cell says where a segment lies that is used again";
 
 export interface Configuration {
   readonly name: string;
@@ -1243,6 +1245,7 @@ export const small: readonly Configuration[] = [
   { name: "dead letters", calls: [["push", "lease"], ["lease", "lease"]], capacity: 1, deaths: 2, restarts: true, maxAttempts: 1 },
   { name: "dead letters of late leases", calls: [["push", "leaseLate", "ack"], ["leaseLate"], ["leaseLate"]], capacity: 1, deaths: 1, maxAttempts: 1 },
   { name: "power cuts: two producers, each record", calls: [["pushEach"], ["pushEach"]], capacity: 1, deaths: 1, storage: true },
+  { name: "power cuts: a segment used again that a cell still names", calls: [["pushEach", "push", "pop", "pop", "pushEach"]], capacity: 1, deaths: 0, storage: true },
   { name: "power cuts: each record, each removal", calls: [["push2Each", "popEach", "leaseEach", "ackEach"]], capacity: 2, deaths: 0, storage: true, strict: true },
   { name: "power cuts: each record, each removal, over segment ends", calls: [["push2Each", "popEach", "leaseEach", "ackEach", "push2Each", "leaseEach", "popEach", "ackEach"]], capacity: 1, deaths: 0, storage: true },
   { name: "power cuts: each record, a consumer that syncs nothing", calls: [["pushEach", "pushEach"], ["lease", "ack", "lease"]], capacity: 2, deaths: 0, storage: true },
@@ -1264,11 +1267,12 @@ export const large: readonly Configuration[] = [
   { name: "large records, compact and leases, two deaths", calls: [["pushLarge", "push", "compact"], ["lease", "ack", "compact"], ["pop", "pop"]], capacity: 1, deaths: 2 },
   { name: "looks without a lock, clear and compact", calls: [["pushLarge", "push2", "push"], ["pop", "clear", "compact"], ["peek", "peek"]], capacity: 1, deaths: 1 },
   { name: "dead letters among three, late and dead", calls: [["push", "leaseLate", "ack"], ["push", "leaseLate", "release"], ["leaseLate"]], capacity: 1, deaths: 1, maxAttempts: 1 },
-  { name: "power cuts: two producers, segments used again, a death", calls: [["pushEach", "pushEach"], ["push", "pushEach"], ["pop", "pop"]], capacity: 1, deaths: 1, storage: true },
-  { name: "power cuts: each removal, beside a producer", calls: [["push2Each", "pushEach"], ["popEach", "leaseEach", "ackEach"]], capacity: 1, deaths: 1, storage: true },
-  { name: "power cuts: leases of two consumers that sync nothing", calls: [["pushEach", "push2Each"], ["lease", "ack", "lease"], ["lease", "ack"]], capacity: 2, deaths: 0, storage: true },
-  { name: "power cuts: leases of two consumers that sync", calls: [["push2Each", "pushEach"], ["leaseEach", "ackEach"], ["popEach", "leaseEach"]], capacity: 2, deaths: 0, storage: true },
-  { name: "power cuts: clear and compact", calls: [["push2Each", "pushEach"], ["lease", "clear", "compact"]], capacity: 1, deaths: 1, storage: true },
+  { name: "power cuts: two producers, segments used again, a death", calls: [["push", "push"], ["pushEach"]], capacity: 1, deaths: 1, storage: true },
+  { name: "power cuts: a death between two segments", calls: [["push", "push", "pushEach"]], capacity: 1, deaths: 1, restarts: true, storage: true },
+  { name: "power cuts: each removal, beside a producer", calls: [["push2Each"], ["popEach", "leaseEach", "ackEach"]], capacity: 2, deaths: 1, storage: true },
+  { name: "power cuts: leases of two consumers that sync nothing", calls: [["push2Each", "lease", "ack"], ["lease", "ack"]], capacity: 2, deaths: 0, storage: true },
+  { name: "power cuts: leases of two consumers that sync", calls: [["push2Each", "leaseEach", "ackEach"], ["leaseEach", "ackEach"]], capacity: 2, deaths: 0, storage: true },
+  { name: "power cuts: clear and compact", calls: [["push2Each", "lease", "clear", "compact", "pushEach"]], capacity: 1, deaths: 1, restarts: true, storage: true },
 ];
 
 /** Wrong protocols, each in a configuration that shows it. */
@@ -1296,6 +1300,8 @@ export const mutants: readonly Configuration[] = (
     ["directory not synced", { calls: [["pushEach", "push2Each"]], capacity: 1, deaths: 0, storage: true }],
     ["sync of the tail's segment alone", { calls: [["push2Each"]], capacity: 1, deaths: 0, storage: true }],
     ["leases told by their count alone", { calls: [["push2Each", "lease", "ack", "lease"]], capacity: 2, deaths: 0, storage: true }],
+    ["of two segments at one place, the first", { calls: [["push", "push", "pushEach"]], capacity: 1, deaths: 1, restarts: true, storage: true }],
+    ["a cell says where a segment lies that is used again", { calls: [["pushEach", "push", "pop", "pop", "pushEach"]], capacity: 1, deaths: 0, storage: true }],
     ["a missing lease not told by the sum", { calls: [["push2Each", "popEach", "leaseEach", "ackEach"]], capacity: 2, deaths: 0, storage: true, strict: true }],
   ] as const
 ).map(([mutant, rest]) => ({ name: mutant, mutant, ...rest }));

@@ -116,16 +116,33 @@ function recover(state: State, mutant: Mutant | undefined): { records: Found[]; 
     return number === undefined ? undefined : { number, sequence };
   };
 
+  const hasRecord = (id: number, base: number): boolean => Array.from({ length: MOST_CAPACITY }, (_, offset) => offset).some((offset) => record(id, offset, base) !== undefined);
+  const cells = new Set<number>();
+
   // #tiles: which segment lies where. By the files' own words, by the cells, by their records.
   const bases = new Map<number, number>();
   for (const id of files) if (stored(segment(id) + S_BASE) > 0) bases.set(id, stored(segment(id) + S_BASE));
-  for (const [id, base] of [[stored(CURSOR + SEGMENT), cursorBase], [stored(TAIL + SEGMENT), tailBase]] as const) if (exists(id)) bases.set(id, base);
-  const vouched = (id: number): boolean => id === stored(TAIL + SEGMENT) || id === stored(CURSOR + SEGMENT);
-  const hasRecord = (id: number, base: number): boolean => Array.from({ length: MOST_CAPACITY }, (_, offset) => offset).some((offset) => record(id, offset, base) !== undefined);
+  for (const [id, base] of [[stored(CURSOR + SEGMENT), cursorBase], [stored(TAIL + SEGMENT), tailBase]] as const) {
+    if (!exists(id)) continue;
+    // The cell may be of before the segment was used again.
+    const own = stored(segment(id) + S_BASE);
+    if (own > base && hasRecord(id, own) && mutant !== "a cell says where a segment lies that is used again") continue;
+    bases.set(id, base);
+    cells.add(id);
+  }
+  const vouched = (id: number): boolean => cells.has(id);
+  // Of two that say to lie at one place: the one that the cells have, that the segment before leads to, that has a record.
+  const before = (base: number): number | undefined => files.find((id) => bases.get(id) === base - 1 && stored(segment(id) + S_NEXT) > 0);
+  const rank = (id: number, base: number): number => {
+    if (mutant === "of two segments at one place, the first") return vouched(id) ? 0 : 1;
+    const previous = before(base);
+    const led = previous !== undefined && stored(segment(previous) + S_NEXT) === id;
+    return vouched(id) ? 0 : led ? 1 : hasRecord(id, base) ? 2 : 3;
+  };
   let reached = cursorBase;
   const placed = [...bases]
     .filter(([, base]) => base >= cursorBase)
-    .sort(([a, baseA], [b, baseB]) => baseA - baseB || Number(vouched(b)) - Number(vouched(a)))
+    .sort(([a, baseA], [b, baseB]) => baseA - baseB || rank(a, baseA) - rank(b, baseB))
     .filter(([id, base]) => {
       if (base > reached && !vouched(id) && !hasRecord(id, base)) return false;
       reached = Math.max(reached, base + 1);
