@@ -4,8 +4,6 @@
  *
  * Usage: every_call.ts QUEUE AT before|after SCENARIO, AT being a number, counted from the first call, or NAME#NUMBER, of one function
  */
-import * as fs from "node:fs";
-import { native } from "../../lib/native/native.ts";
 import { type Lease, Queue } from "../../mod.ts";
 
 /** A record's payload: its name in two letters, and as many bytes as the scenario wants. */
@@ -156,8 +154,8 @@ export const scenarios: Readonly<Record<string, Scenario>> = {
     after: { scenario: "lease", at: "hf_commit#1", when: "after" },
     act: (actor) => void actor.lease(),
   },
-  "pop after a death inside push": { before: two, after: { scenario: "push", at: "hf_record_write#1", when: "after" }, act: (actor) => actor.take(2) },
-  "push after a death inside push": { before: two, after: { scenario: "push", at: "hf_record_write#1", when: "after" }, act: (actor) => actor.push(SMALL, "c1") },
+  "pop after a death inside push": { before: two, after: { scenario: "pushMany over two segment ends", at: "hf_records_write#1", when: "after" }, act: (actor) => actor.take(2) },
+  "push after a death inside push": { before: two, after: { scenario: "pushMany over two segment ends", at: "hf_records_write#1", when: "after" }, act: (actor) => actor.push(SMALL, "c1") },
   "pop after a death inside lease: the entry is freed": {
     before: two,
     after: { scenario: "lease", at: "hf_words_store#1", when: "after" },
@@ -297,45 +295,26 @@ export const scenarios: Readonly<Record<string, Scenario>> = {
   },
 };
 
-/** Lets every native function count, and one of the calls be the last. */
-function arm(at: string, when: string): { readonly calls: number } {
-  const functions = native() as unknown as Record<string, (...args: unknown[]) => number>;
-  const [chosen, number] = at.includes("#") ? at.split("#") : [undefined, at];
-  const last = Number(number);
-  const state = { calls: 0 };
-  const die = (): void => {
-    process.kill(process.pid, "SIGKILL");
-    for (;;); // until the signal arrives
-  };
-  for (const [name, call] of Object.entries(functions)) {
-    const counted = chosen === undefined || chosen === name;
-    functions[name] = (...args) => {
-      if (counted) state.calls++;
-      const now = counted && state.calls === last;
-      if (now && when === "before") die();
-      const result = call(...args);
-      if (now) die();
-      return result;
-    };
-  }
-  return state;
-}
-
 if (import.meta.main) {
   const [path, at, when, name] = process.argv.slice(2) as [string, string, string, string];
-  const say = (text: string): void => void fs.writeSync(1, `${text}\n`);
+  const mortal = await import("../support/mortal.ts");
+  const { say } = mortal;
+  const arm = (): { readonly calls: number } => {
+    const [chosen, number] = at.includes("#") ? at.split("#") : [undefined, at];
+    return mortal.arm(Number(number), when, chosen);
+  };
   const { begin, act, opens = false, deadLetters } = scenarios[name] as Scenario;
   const letters = deadLetters === undefined ? {} : { maxAttempts: 1, deadLetter: deadLettersOf(path) };
   const open = (): Actor => new Actor(Queue.open<string>(path, { codec: "text", capacityBytes: 8192, ...letters }), say);
   let state: { readonly calls: number };
   if (opens) {
-    state = arm(at, when);
+    state = arm();
     const actor = open();
     act(actor, undefined as never);
   } else {
     const actor = open();
     const begun = begin?.(actor);
-    state = arm(at, when);
+    state = arm();
     act(actor, begun as never);
   }
   say(`done ${state.calls}`);
