@@ -29,7 +29,7 @@
 #endif
 
 /* Raised by one whenever a function's meaning or signature changes; lib/native/symbols.ts holds the same number. */
-#define HF_ABI_VERSION 5
+#define HF_ABI_VERSION 6
 
 /* Own result codes. They stand clear of every errno, and below -2^53 so that the atomics can use them too. */
 #define HF_E_BASE (-9223372036854775808.0) /* -2^63 */
@@ -69,6 +69,15 @@ HF_EXPORT double hf_pid_namespace(void);
  * alive. Only meaningful for ids of the caller's own PID namespace.
  */
 HF_EXPORT double hf_thread_alive(double process, double thread);
+
+#define HF_BOOT_ID_BYTES 16u
+
+/*
+ * Writes the id of this start of the machine to the HF_BOOT_ID_BYTES at `bytes`, the caller's own memory: the bytes of the UUID in
+ * /proc/sys/kernel/random/boot_id (random(4)) in the order of its digits. 0; -errno: -ENOENT where /proc is not mounted, -EIO if what is
+ * there is no UUID; HF_E_UNSUPPORTED. After a failure the bytes are as they were.
+ */
+HF_EXPORT double hf_boot_id(double bytes);
 
 /* ---- map: files and memory (map.c) --------------------------------------------------------------------------------- */
 

@@ -1,7 +1,9 @@
 /* process.c - the library itself, and who is who: version, addresses, threads. */
 #include "internal.h"
 
+#include <fcntl.h>
 #include <signal.h>
+#include <string.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -46,6 +48,42 @@ double hf_thread_alive(double process, double thread) {
   return errno == ESRCH ? 0 : 1; /* EPERM: it exists, it is only not ours to signal */
 }
 
+/* 0..15, or -1. */
+static int digit(char c) {
+  if (c >= '0' && c <= '9') return c - '0';
+  return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+double hf_boot_id(double bytes) {
+  void *target = hf_pointer(bytes, 1);
+  if (target == NULL) return HF_E_INVAL;
+  long fd;
+  do {
+    fd = syscall(SYS_openat, (long)AT_FDCWD, "/proc/sys/kernel/random/boot_id", (long)(O_RDONLY | O_CLOEXEC), 0L);
+  } while (fd < 0 && errno == EINTR);
+  if (fd < 0) return hf_errno();
+  char text[64]; /* 36 characters and a newline, which come in one read */
+  long length;
+  do {
+    length = syscall(SYS_read, fd, text, sizeof text);
+  } while (length < 0 && errno == EINTR);
+  double failure = length < 0 ? hf_errno() : 0;
+  (void)syscall(SYS_close, fd);
+  if (failure != 0) return failure;
+  unsigned char id[HF_BOOT_ID_BYTES] = {0};
+  size_t digits = 0;
+  for (long i = 0; i < length; i++) {
+    if (text[i] == '-' || text[i] == '\n') continue;
+    int value = digit(text[i]);
+    if (value < 0 || digits == 2 * sizeof id) return -(double)EIO;
+    id[digits / 2] = (unsigned char)(id[digits / 2] << 4 | value);
+    digits++;
+  }
+  if (digits != 2 * sizeof id) return -(double)EIO;
+  memcpy(target, id, sizeof id);
+  return 0;
+}
+
 #else
 
 double hf_thread_id(void) { return HF_E_UNSUPPORTED; }
@@ -55,6 +93,11 @@ double hf_pid_namespace(void) { return HF_E_UNSUPPORTED; }
 double hf_thread_alive(double process, double thread) {
   (void)process;
   (void)thread;
+  return HF_E_UNSUPPORTED;
+}
+
+double hf_boot_id(double bytes) {
+  (void)bytes;
   return HF_E_UNSUPPORTED;
 }
 

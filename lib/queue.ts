@@ -710,8 +710,9 @@ export class Queue<T = JsonValue> implements Disposable {
 
   #lease(leaseMs: number): Lease<T> | undefined {
     if (!this.#turn()) return undefined;
+    const { maxAttempts } = this.#rules;
     let entry: LeaseEntry | undefined;
-    while ((entry = this.#consumer.grant(leaseMs)) !== undefined && entry.attempts > this.#rules.maxAttempts) this.#bury(entry);
+    while ((entry = this.#consumer.grant(leaseMs, maxAttempts)) !== undefined && entry.attempts > maxAttempts) this.#bury(entry);
     return entry === undefined ? undefined : this.#leaseOf(entry);
   }
 

@@ -2,6 +2,7 @@
 #include "test.h"
 
 #include <pthread.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 
 static void version_and_page_size(void) {
@@ -67,6 +68,44 @@ static void pid_namespace(void) {
   CHECK_NUMBER(hf_pid_namespace(), (double)status.st_ino);
 }
 
+static void boot_id(void) {
+  /* By other means: as text, with its dashes. */
+  FILE *file = fopen("/proc/sys/kernel/random/boot_id", "r");
+  char expected[64] = "";
+  NEED(file != NULL && fgets(expected, sizeof expected, file) != NULL && fclose(file) == 0);
+  unsigned char bytes[HF_BOOT_ID_BYTES + 2];
+  memset(bytes, 0xa5, sizeof bytes);
+  CHECK_NUMBER(hf_boot_id(address_of(bytes + 1)), 0); /* anywhere, and no byte beside it */
+  CHECK(bytes[0] == 0xa5 && bytes[HF_BOOT_ID_BYTES + 1] == 0xa5);
+  char actual[64];
+  char *end = actual;
+  for (int i = 0; i < (int)HF_BOOT_ID_BYTES; i++) {
+    const char *dash = i == 4 || i == 6 || i == 8 || i == 10 ? "-" : "";
+    end += snprintf(end, 8, "%s%02x", dash, bytes[1 + i]);
+  }
+  CHECK(strncmp(actual, expected, 36) == 0);
+  /* No descriptor is left open. */
+  int before = dup(0);
+  NEED(before >= 0 && close(before) == 0);
+  for (int i = 0; i < 100; i++) CHECK_NUMBER(hf_boot_id(address_of(bytes)), 0);
+  int after = dup(0);
+  NEED(after >= 0 && close(after) == 0);
+  CHECK(after == before);
+  CHECK_NUMBER(hf_boot_id(0), HF_E_INVAL);
+  CHECK_REFUSES(hf_boot_id(BAD));
+  /* Without a free descriptor: an error, and the bytes as they were. */
+  pid_t child = test_fork();
+  if (child == 0) {
+    struct rlimit none = {0, 0};
+    NEED(setrlimit(RLIMIT_NOFILE, &none) == 0);
+    memset(bytes, 0xa5, sizeof bytes);
+    CHECK_NUMBER(hf_boot_id(address_of(bytes)), -EMFILE);
+    for (size_t i = 0; i < sizeof bytes; i++) CHECK(bytes[i] == 0xa5);
+    test_child_end();
+  }
+  CHECK_WORD(test_reap(child), 0);
+}
+
 int main(void) {
   RUN(version_and_page_size);
   RUN(result_codes_stand_apart);
@@ -74,5 +113,6 @@ int main(void) {
   RUN(thread_ids);
   RUN(thread_alive);
   RUN(pid_namespace);
+  RUN(boot_id);
   return test_report();
 }

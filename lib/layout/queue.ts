@@ -19,7 +19,8 @@
  *  2176  consumer cells   version, two cells of: CONSUMER words
  *  3072  next segment id  counts up, never used twice
  *  3200  spares           16 ids of segments that are free to be used again, 0 = none
- *  3456  sweep flag       1 while segment files may be left that nobody refers to
+ *  3456  sweep flag       1 while segment files may be left that nobody refers to; or the owner word of who is removing such
+ *                        files, whose death is the 1
  *  3584  boot             16 bytes: id of the last boot in which the queue was opened for writing; CRC-32C of them u32, seeded
  *                         with the CRC-32C of the queue's id; 0 u32. Byte 2^50 + 1 is locked by who opens or recovers
  *  4096  slots            64 bytes each: generation, process, thread, PID namespace; byte i of the file is locked by the

@@ -7,7 +7,7 @@
  */
 
 /** The ABI version that this table describes, `HF_ABI_VERSION` of the header. */
-export const ABI_VERSION = 5;
+export const ABI_VERSION = 6;
 
 /** Parameter names of each native function. */
 export const symbols = {
@@ -18,6 +18,7 @@ export const symbols = {
   hf_thread_id: [],
   hf_pid_namespace: [],
   hf_thread_alive: ["process", "thread"],
+  hf_boot_id: ["bytes"],
   hf_map: ["fd", "offset", "length", "flags", "address"],
   hf_unmap: ["address", "length"],
   hf_replace: ["address", "length"],

@@ -6,31 +6,20 @@
  *
  * @module
  */
-import * as fs from "node:fs";
 import { crc32c } from "../layout/header.ts";
 import { BOOT_ID_BYTES } from "../layout/queue.ts";
-
-const BOOT_ID_FILE = "/proc/sys/kernel/random/boot_id";
+import { allocateScratch, native } from "../native/native.ts";
 
 let known: Uint8Array | undefined | null = null;
 
-/** Whether the file may be read without asking the user. */
-function mayRead(): boolean {
-  const { Deno: deno } = globalThis as { Deno?: { permissions: { querySync(descriptor: { name: "read"; path: string }): { state: string } } } };
-  return deno === undefined || deno.permissions.querySync({ name: "read", path: BOOT_ID_FILE }).state === "granted";
-}
-
-/** The id of this boot; undefined where it can't be had: another system than Linux, Deno without `--allow-all`. */
+/**
+ * The id of this boot; undefined where it can't be had: another system than Linux, or no /proc. By way of C: a runtime that is given permissions
+ * for the queue's directory only may not open the file, and a program should not need one for it.
+ */
 export function bootId(): Uint8Array | undefined {
   if (known === null) {
-    known = undefined;
-    try {
-      if (!mayRead()) return undefined;
-      const digits = fs.readFileSync(BOOT_ID_FILE, "latin1").replaceAll(/[^0-9a-f]/g, "");
-      if (digits.length === 2 * BOOT_ID_BYTES) known = Uint8Array.from(digits.match(/../g) as string[], (pair) => Number.parseInt(pair, 16));
-    } catch {
-      // No such file, or a permission is missing: whether power was lost is not to be known then.
-    }
+    const { address, bytes } = allocateScratch(BOOT_ID_BYTES);
+    known = native().hf_boot_id(address) === 0 ? bytes : undefined;
   }
   return known;
 }

@@ -10,7 +10,7 @@
  * @module
  */
 import { MapError } from "../errors.ts";
-import { CONSUMER, GROUP, LEASE_COUNT, PRODUCER, RECORDS_OFFSET } from "../layout/queue.ts";
+import { CONSUMER, GROUP, LEASE_COUNT, MAX_SPARES, PRODUCER, RECORDS_OFFSET } from "../layout/queue.ts";
 import { type Address, native } from "../native/native.ts";
 import { codes, type NativeFunctions } from "../native/symbols.ts";
 import type { Control } from "./control.ts";
@@ -136,8 +136,11 @@ export class Consumer {
     }
   }
 
-  /** Hands out a record: one that was handed out before if there is such a one, or the next. The record is in the inbox. */
-  grant(leaseMs: number): LeaseEntry | undefined {
+  /**
+   * Hands out a record: one that was handed out before if there is such a one, or the next. The record is in the inbox. One that is handed out more
+   * often than `maxAttempts` is its caller's without a limit in time: two that are late would bury it both.
+   */
+  grant(leaseMs: number, maxAttempts: number = Infinity): LeaseEntry | undefined {
     return this.#locked(() => {
       const control = this.#control;
       const cell = control.consumer.values;
@@ -147,7 +150,8 @@ export class Consumer {
       const again = this.#again(entries, cell);
       if (again !== undefined) {
         this.#assertKept();
-        const entry = { ...again, owner, deadline, attempts: again.attempts + 1 };
+        const attempts = again.attempts + 1;
+        const entry = { ...again, owner, deadline: attempts > maxAttempts ? 0 : deadline, attempts };
         this.#leases.transfer(entry);
         control.release(control.consumer);
         return entry;
@@ -256,8 +260,7 @@ export class Consumer {
       control.publish(control.consumer);
       for (let index = 0; index < end; index++) this.#leases.clear(index);
       this.#halfDone = false;
-      this.#giveUp(free, cell);
-      control.release(control.consumer);
+      this.#giveUpAndRelease(free, cell);
       return count;
     });
   }
@@ -488,18 +491,26 @@ export class Consumer {
     // First nobody refers to them, then they are used again; still inside the lock, which keeps a sweep out.
     control.publish(control.consumer);
     this.#halfDone = false;
-    this.#giveUp(free, cell);
-    control.release(control.consumer);
+    this.#giveUpAndRelease(free, cell);
   }
 
-  /** Gives up segments that this side no longer needs; in a log, where others may need them, those that none does. */
-  #giveUp(free: readonly number[], cell: Float64Array): void {
+  /**
+   * Gives up segments that this side no longer needs; in a log, where others may need them, those that none does. Releases the lock. More than
+   * can become spares are removed after that: the file system may take a millisecond for each, and the others would wait for all of them.
+   */
+  #giveUpAndRelease(free: readonly number[], cell: Float64Array): void {
+    const control = this.#control;
     if (this.giveUpInLog !== undefined) {
       this.giveUpInLog();
+      control.release(control.consumer);
       return;
     }
-    this.#segments.giveUp(free);
+    const rest = free.slice(MAX_SPARES);
+    this.#segments.giveUp(rest.length === 0 ? free : free.slice(0, MAX_SPARES));
     this.#sweepIfAsked(cell);
+    if (rest.length > 0) this.#segments.announceRemoval();
+    control.release(control.consumer);
+    if (rest.length > 0) this.#segments.removeFiles(rest);
   }
 
   /**
@@ -508,8 +519,8 @@ export class Consumer {
    */
   #sweepIfAsked(cell: Float64Array): void {
     const control = this.#control;
-    if (!this.#segments.sweepRequested) return;
     try {
+      if (!this.#segments.sweepRequested) return;
       if (!control.tryAcquire(control.producer)) return;
       try {
         this.#segments.sweep(this.#live(cell));

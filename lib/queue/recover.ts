@@ -379,10 +379,15 @@ function syncPath(path: string): void {
   }
 }
 
-/** Has a file belong to who had the queue, where root repairs it for another. */
+/**
+ * Has a new file belong to who had the queue, where root repairs it for another. Whether this is root, the file says: asking the runtime for the
+ * user takes a permission in Deno.
+ */
 function giveTo(path: string, owner: fs.Stats): void {
-  const user = process.getuid?.();
-  if (user === 0 && (owner.uid !== 0 || owner.gid !== process.getgid?.())) fileSystem(path, () => fs.chownSync(path, owner.uid, owner.gid));
+  fileSystem(path, () => {
+    const { uid, gid } = fs.statSync(path);
+    if (uid === 0 && (owner.uid !== 0 || owner.gid !== gid)) fs.chownSync(path, owner.uid, owner.gid);
+  });
 }
 
 /** Builds a new queue of the whole records, in the place of the old one. Returns the report of what was found, with what was done. */
@@ -437,16 +442,16 @@ function ownerOf(directory: string, { names }: Scan): fs.Stats {
 
 /** The folder for the old files: beside the queue, `….quarantine-1`, or the next number. */
 function makeQuarantine(directory: string): string {
-  const { mode, uid, gid } = fs.statSync(directory);
+  const owner = fs.statSync(directory);
   for (let number = 1; ; number++) {
     const path = `${directory}.quarantine-${number}`;
     try {
-      fs.mkdirSync(path, { mode: mode & 0o777 });
+      fs.mkdirSync(path, { mode: owner.mode & 0o777 });
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code === "EEXIST") continue;
       throw fromFileSystem(error, path);
     }
-    if (process.getuid?.() === 0 && uid !== 0) fs.chownSync(path, uid, gid);
+    giveTo(path, owner);
     return path;
   }
 }

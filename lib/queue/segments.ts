@@ -21,10 +21,11 @@ import {
   SEGMENT_WORDS_OFFSET,
   segmentId,
   segmentName,
+  SLOT_COUNT,
   SPARES,
   SWEEP_FLAG,
 } from "../layout/queue.ts";
-import { native } from "../native/native.ts";
+import { type Address, native } from "../native/native.ts";
 import { advices, codes, mapFlags, type NativeFunctions } from "../native/symbols.ts";
 import { Region } from "../region.ts";
 import type { Control } from "./control.ts";
@@ -197,11 +198,42 @@ export class Segments {
 
   /** Has the next consumer that gives a segment up look for files that nobody refers to. */
   requestSweep(): void {
-    this.#hf.hf_store64(this.#control.region.address + SWEEP_FLAG, 1);
+    this.#hf.hf_store64(this.#sweepFlag, 1);
   }
 
+  /** Whether a sweep is due: it was asked for, or who was about to remove files itself has died. */
   get sweepRequested(): boolean {
-    return this.#hf.hf_load64(this.#control.region.address + SWEEP_FLAG, 0) > 0;
+    const flag = this.#hf.hf_load64(this.#sweepFlag, 0);
+    return flag > 0 && (flag < SLOT_COUNT || !this.#control.alive(flag));
+  }
+
+  /**
+   * Says that this handle is about to remove files of segments that nobody refers to, by {@linkcode Segments.removeFiles}. From then on its death is
+   * the request for a sweep. The caller holds the consumer lock.
+   */
+  announceRemoval(): void {
+    // Where another is at it: whoever gives a segment up next sweeps for both.
+    if (this.#hf.hf_cas64(this.#sweepFlag, 0, this.#control.owner) !== 0) this.requestSweep();
+  }
+
+  /**
+   * Removes the files of segments that nobody refers to, without a lock: an id is never used again, so all that another can do meanwhile is to
+   * remove one as well. Never fails: what can't be removed is left to a sweep.
+   */
+  removeFiles(ids: readonly number[]): void {
+    for (const id of ids) {
+      try {
+        this.#unmap(id);
+        this.#remove(id);
+      } catch {
+        this.requestSweep();
+      }
+    }
+    this.#hf.hf_cas64(this.#sweepFlag, this.#control.owner, 0);
+  }
+
+  get #sweepFlag(): Address {
+    return this.#control.region.address + SWEEP_FLAG;
   }
 
   /** Makes the spares nobody's. The caller holds both locks, and sweeps. */
@@ -224,7 +256,7 @@ export class Segments {
       this.#unmap(id);
       this.#remove(id);
     }
-    this.#hf.hf_store64(region.address + SWEEP_FLAG, 0);
+    this.#hf.hf_store64(this.#sweepFlag, 0);
   }
 
   /**

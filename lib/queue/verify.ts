@@ -700,8 +700,18 @@ class Examination {
     return undefined;
   }
 
-  /** The leases that count, and which of them are damaged. */
-  #leases(state: ControlState, cursor: Cursor | undefined): { entries: RawLease[]; complete: boolean; halfDone: boolean } {
+  /** The checksum of what does not change in a lease entry. */
+  #sealOf(sequence: number, position: number, segment: number, offset: number, bytes: number): number {
+    let seal = this.#salt;
+    for (const value of [sequence, position, segment, offset, bytes]) seal = crcOfNumber(value, seal);
+    return seal;
+  }
+
+  /**
+   * The leases that count, and which of them are damaged. `missing` is the seal of the one that the table lacks by the cell's count and sum;
+   * undefined unless it lacks just one.
+   */
+  #leases(state: ControlState, cursor: Cursor | undefined): { entries: RawLease[]; complete: boolean; missing: number | undefined; halfDone: boolean } {
     const { view } = state;
     const halves = new Uint32Array(view.buffer);
     const entries: RawLease[] = [];
@@ -725,8 +735,7 @@ class Examination {
         halfDone = true; // was being written when its writer died
         continue;
       }
-      let seal = this.#salt;
-      for (const value of [sequence, position, segment, at, bytes]) seal = crcOfNumber(value, seal);
+      const seal = this.#sealOf(sequence, position, segment, at, bytes);
       const holds = Math.floor(sealed / ATTEMPTS) === seal;
       if (!holds && !this.#stays(offset, raw)) {
         halfDone = true;
@@ -757,7 +766,8 @@ class Examination {
       } else halfDone = true;
     }
     const complete = cursor !== undefined && entries.length === cursor.leased && sum === cursor.leaseSum;
-    return { entries: entries.sort((a, b) => a.sequence - b.sequence), complete, halfDone };
+    const missing = cursor !== undefined && entries.length === cursor.leased - 1 ? cursor.leaseSum - sum : undefined;
+    return { entries: entries.sort((a, b) => a.sequence - b.sequence), complete, missing, halfDone };
   }
 
   #look(
@@ -823,7 +833,7 @@ class Examination {
     if (!sure) behindTail = tail === undefined ? 0 : runs.reduce((sum, run) => sum + Math.max(0, run.last - Math.max(run.first, tail.sequence) + 1), 0);
 
     // The leased ones. Without a cell or with damaged entries: all that are still there, rather than one too few.
-    const leased = this.#leasedRecords({ entries: leases.entries, byId, ours, cursor, cursorBase, all: lostLeases && state.consumer.current !== undefined && (cursor?.leased ?? 0) > 0, control, runs });
+    const leased = this.#leasedRecords({ entries: leases.entries, byId, ours, cursor, cursorBase, all: lostLeases && state.consumer.current !== undefined && (cursor?.leased ?? 0) > 0, missing: leases.missing, control, runs });
 
     // Without a cursor nothing says that they come first.
     if (cursor === undefined && leased.records.length > 0) {
@@ -936,19 +946,33 @@ class Examination {
   }): Tile[] {
     const base = new Map<SegmentFile, number>();
     for (const file of ours) if (file.base > 0 && file.base % 8 === 0) base.set(file, file.base);
-    // The cells say of two segments for certain where they lie.
+    // The cells say of two segments where they lie. For certain, unless storage has a cell as it was before the segment was used again: positions
+    // only grow, and a record holds at one only.
+    const vouched = new Set<SegmentFile>();
     for (const [segment, at] of [[cursor?.segment, cursorBase], [tail?.segment, tailBase]] as const) {
       const file = segment === undefined ? undefined : byId.get(segment);
       if (file === undefined || at === undefined) continue;
       if (file.base !== at) this.#report("segment-words", file.name, `its base is ${file.base}, by the control file it is ${at}`, { segment: file.nameId, offset: 128, position: at, bytes: file.length });
+      if (file.base > at && this.#hasRecord(file, file.base)) continue;
       base.set(file, at);
+      vouched.add(file);
     }
     const lower = cursorBase ?? Math.min(...base.values());
     const upper = beyond ? Infinity : (tailBase as number);
     const placed: Tile[] = [...base].filter(([, at]) => at >= lower && at <= upper).map(([file, at]) => ({ file, base: at }));
     // At equal bases the one that the cells or its name vouch for.
-    const rank = ({ file }: Tile): number => (file.id === tail?.segment || file.id === cursor?.segment ? 0 : file.id === file.nameId && file.header.error === undefined ? 1 : 2);
-    placed.sort((a, b) => a.base - b.base || rank(a) - rank(b));
+    const rank = ({ file }: Tile): number => (vouched.has(file) ? 0 : file.id === file.nameId && file.header.error === undefined ? 1 : 2);
+    // Two may say to lie at one place: a producer that died between two segments has left one. Then the one that the segment before leads to, or
+    // that has a record.
+    const claim = (tile: Tile): number => {
+      if (rank(tile) === 0) return 0;
+      const { file, base: at } = tile;
+      if (placed.some((other) => other.base + other.file.length === at && other.file.next === file.id)) return 1;
+      const found = this.#hasRecord(file, at);
+      file.close();
+      return found ? 2 : 3;
+    };
+    placed.sort((a, b) => a.base - b.base || claim(a) - claim(b) || rank(a) - rank(b));
     // One that leaves a hole in front of it and has no record where it says to lie, lies elsewhere.
     let reached = lower;
     for (let i = 0; i < placed.length; i++) {
@@ -1075,13 +1099,18 @@ class Examination {
     return { runs, bad, end: offset };
   }
 
-  #leasedRecords({ entries, byId, ours, cursor, cursorBase, all, control, runs }: {
+  /**
+   * The records that are leased. With `all` the table is not that of the cell: of the records in front of the cursor that are still there, the one
+   * with the seal `missing` if one alone is missing, otherwise all of them.
+   */
+  #leasedRecords({ entries, byId, ours, cursor, cursorBase, all, missing, control, runs }: {
     entries: readonly RawLease[];
     byId: ReadonlyMap<number, SegmentFile>;
     ours: readonly SegmentFile[];
     cursor: Cursor | undefined;
     cursorBase: number | undefined;
     all: boolean;
+    missing: number | undefined;
     control: ControlFile;
     runs: readonly Run[];
   }): { records: LeasedRecord[]; lost: number[] } {
@@ -1111,7 +1140,7 @@ class Examination {
     open?.close();
     if (all && cursor !== undefined && cursorBase !== undefined) {
       const head = byId.get(cursor.head)?.base ?? 0;
-      const before = records.size;
+      const others: LeasedRecord[] = [];
       for (const file of ours.filter((candidate) => candidate.base > 0 && candidate.base >= head && candidate.base <= cursorBase)) {
         const stop = file.base === cursorBase ? cursor.offset : Math.min(file.size, file.end >= FIRST_RECORD ? file.end : file.size);
         for (const run of this.#records({ file, base: file.base, from: FIRST_RECORD, stop, due: stop, limit: file.size, after: 0 }).runs) {
@@ -1119,13 +1148,21 @@ class Examination {
             const bytes = file.recordAt(offset, run.end, file.base, this.#salt);
             if (bytes === 0) break;
             const { sequence } = file;
-            if (sequence < cursor.sequence && !records.has(sequence)) records.set(sequence, { file, base: file.base, offset, bytes, sequence, attempts: 1 });
+            if (sequence < cursor.sequence && !records.has(sequence)) others.push({ file, base: file.base, offset, bytes, sequence, attempts: 1 });
             offset += bytes;
           }
         }
         file.close();
       }
-      this.#notes.push(`the lease table does not say which records are leased: ${records.size - before} that are still there count as leased, acknowledged ones may be among them`);
+      const exact = others.filter(({ file, base, offset, bytes, sequence }) => this.#sealOf(sequence, base + offset, file.id, offset, bytes) === missing);
+      const [only] = exact;
+      if (only !== undefined && exact.length === 1) {
+        records.set(only.sequence, only);
+        this.#notes.push(`the lease table lacks record ${only.sequence}, which is leased by the sum in the consumer cell`);
+      } else {
+        for (const record of others) records.set(record.sequence, record);
+        this.#notes.push(`the lease table does not say which records are leased: ${others.length} that are still there count as leased, acknowledged ones may be among them`);
+      }
     }
     return { records: [...records.values()].sort((a, b) => a.sequence - b.sequence), lost };
   }

@@ -13,7 +13,7 @@
 #define FUNCTIONS(each) \
   each(hf_abi_version) each(hf_add64) each(hf_crc32c) each(hf_guard_install) each(hf_copy_out) each(hf_map) each(hf_unmap) \
   each(hf_reserve) each(hf_page_size) each(hf_thread_id) each(hf_replace) each(hf_advise) each(hf_resident) \
-  each(hf_lock_pages) each(hf_region_broken)
+  each(hf_lock_pages) each(hf_region_broken) each(hf_boot_id)
 #define DECLARE(name) static __typeof__(name) *p_##name;
 FUNCTIONS(DECLARE)
 
@@ -41,6 +41,8 @@ int main(int count, char **arguments) {
   NEED(p_hf_abi_version() == HF_ABI_VERSION);
   NEED(p_hf_page_size() == (double)sysconf(_SC_PAGESIZE));
   NEED(p_hf_thread_id() == (double)getpid());
+  unsigned char boot[HF_BOOT_ID_BYTES];
+  NEED(p_hf_boot_id((double)(uintptr_t)boot) == 0);
   static uint64_t cell = 41;
   NEED(p_hf_add64((double)(uintptr_t)&cell, 1) == 41 && cell == 42);
   NEED(p_hf_crc32c(0, (double)(uintptr_t) "123456789", 9) == 0xe3069283);

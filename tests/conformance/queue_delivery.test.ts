@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import * as fs from "node:fs";
 import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
+import { native, sleep as block } from "../../lib/native/native.ts";
 import { Queue, type QueueOptions } from "../../mod.ts";
 import { assertThrows, type Expected, mapError, rangeError, typeError } from "../support/errors.ts";
 import { temporaryFiles } from "../support/temporary.ts";
@@ -54,6 +55,34 @@ test("a record that was handed out maxAttempts times goes to the dead-letter que
   using dead = Queue.open<{ n: number }>(deadLetter);
   assert.equal(fs.statSync(deadLetter).mode & 0o077, 0);
   assert.deepEqual([...dead], [{ n: 1 }]);
+});
+
+test("who is slow to bury a record keeps it, whatever leaseMs is: it is buried once", () => {
+  const path = files.next("queue");
+  const deadLetter = files.next("dead");
+  using queue = Queue.open<number>(path, { maxAttempts: 1, deadLetter });
+  using other = Queue.open<number>(path, { maxAttempts: 1, deadLetter });
+  queue.push(1);
+  queue.lease()?.release();
+  // A native call on the way, which takes longer than the lease.
+  const functions = native() as unknown as Record<string, (...args: number[]) => number>;
+  const real = functions.hf_cell_init as (...args: number[]) => number;
+  let meanwhile: unknown = "not asked";
+  functions.hf_cell_init = (...args) => {
+    functions.hf_cell_init = real;
+    block(20);
+    meanwhile = other.lease({ leaseMs: 1 });
+    return real(...args);
+  };
+  try {
+    assert.equal(queue.lease({ leaseMs: 1 }), undefined);
+  } finally {
+    functions.hf_cell_init = real;
+  }
+  assert.equal(meanwhile, undefined);
+  assert.equal(queue.length, 0);
+  using dead = Queue.open<number>(deadLetter);
+  assert.deepEqual([...dead], [1]);
 });
 
 test("pop takes a record however often it was handed out; what can't be buried stays", () => {

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import * as fs from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
-import { BOOT, CONSUMER_CELLS, CONSUMER_LOCK, LEASE, LEASES, PRODUCER_CELLS, SLOTS } from "../../lib/layout/queue.ts";
+import { BOOT, CONSUMER_CELLS, CONSUMER_LOCK, LEASE, LEASES, PRODUCER_CELLS, SLOTS, SPARES } from "../../lib/layout/queue.ts";
 import { Queue, type QueueReport } from "../../mod.ts";
 import { assertThrows, mapError } from "../support/errors.ts";
 import { currentRuntime } from "../support/runtimes.ts";
@@ -36,6 +36,7 @@ function fill(path: string): string[] {
   return [text(40), ...texts(42, 300)];
 }
 
+const open8192 = (path: string): Queue<string> => Queue.open<string>(path, { codec: "text", capacityBytes: 8192 });
 const open = (path: string): Queue<string> => Queue.open<string>(path, { codec: "text" });
 const bytesOf = (path: string): Record<string, string> => Object.fromEntries(fs.readdirSync(path).sort().map((name) => [name, fs.readFileSync(join(path, name), "base64")]));
 const highest = (path: string): number => Queue.verify(path).lastSequence as number;
@@ -131,7 +132,8 @@ test("damage of the control file: no record is lost", () => {
     ["consumer cell", (control) => patch(control, CONSUMER_CELLS, new Uint8Array(384)), () => all],
     // The older of the two cells is known to be one that was valid: the lease of 41 was not acknowledged then.
     ["consumer version", (control) => patch(control, CONSUMER_CELLS + 6, new Uint8Array(2)), (values) => values],
-    ["lease table", (control) => patch(control, LEASES, new Uint8Array(128)), (values) => [...texts(0, 42), ...values.slice(1)]],
+    // The one entry that is missing is told by the sum in the cell.
+    ["lease table", (control) => patch(control, LEASES, new Uint8Array(128)), (values) => values],
     ["header", (control) => patch(control, 0, new Uint8Array(128)), (values) => values],
     ["all of it", (control) => fs.rmSync(control), () => all],
     ["empty", (control) => fs.truncateSync(control, 0), () => all],
@@ -197,14 +199,47 @@ test("more leases than the table has room for, when it is damaged", () => {
     using queue = Queue.open<number>(path, { capacityBytes: 4 << 20 });
     queue.pushMany(Array.from({ length: 6000 }, (_, i) => i));
     queue.lease();
+    queue.lease();
     queue.popMany(5500);
   }
-  patch(join(path, "control"), LEASES, new Uint8Array(64));
+  patch(join(path, "control"), LEASES, new Uint8Array(128));
   const report = Queue.recover(path);
   using queue = Queue.open<number>(path);
   assert.equal(report.records, 6000, "duplicates rather than loss");
   assert.deepEqual([...queue], Array.from({ length: 6000 }, (_, i) => i));
   assert.equal(queue.popMany(7000).length, 6000);
+});
+
+test("one lease that the table lacks is told by the sum in the cell; of two, all that may be leased come again", () => {
+  for (const [lost, expected] of [[[1], [0, 1, 2]], [[0, 1], [0, 1, 2, 3, 4, 5, 6, 7]], [[0, 1, 2], [0, 1, 2, 3, 4, 5, 6, 7]]] as const) {
+    const path = files.next("queue");
+    {
+      using queue = Queue.open<number>(path);
+      queue.pushMany(Array.from({ length: 12 }, (_, i) => i));
+      for (let i = 0; i < 3; i++) queue.lease();
+      queue.popMany(5);
+    }
+    for (const index of lost) patch(join(path, "control"), LEASES + 64 * index, new Uint8Array(8));
+    const report = Queue.recover(path);
+    assert.equal(report.ok, false);
+    assert.match(`${report}`, lost.length === 1 ? /lacks record 2, which is leased/ : /does not say which/);
+    using queue = Queue.open<number>(path);
+    assert.deepEqual([...queue], [...expected, 8, 9, 10, 11]);
+  }
+});
+
+const owned = "root repairs for another: the new files are the owner's";
+const isRoot = process.getuid?.() === 0;
+test(owned, skipFor(owned, isRoot ? undefined : "only root may give files away"), () => {
+  const path = files.next("queue");
+  fill(path);
+  for (const name of fs.readdirSync(path)) fs.chownSync(join(path, name), 12345, 23456);
+  fs.chownSync(path, 12345, 23456);
+  patch(join(path, "segment-3"), 0, new Uint8Array(4096));
+  const { quarantine } = Queue.recover(path);
+  const made = [path, quarantine as string, ...fs.readdirSync(path).map((name) => join(path, name))];
+  assert.ok(made.length > 4);
+  for (const name of made) assert.deepEqual([fs.statSync(name).uid, fs.statSync(name).gid], [12345, 23456], name);
 });
 
 // After a power loss.
@@ -283,6 +318,61 @@ test(...bootName("the control file is older than the segments: records behind th
   using queue = open(path);
   assert.equal(queue.recovered?.behindTail, 180, String(queue.recovered));
   assert.deepEqual([...queue], texts(0, 200));
+});
+
+test(...bootName("two segments at one place, since a producer died between them: the one with the records counts"), () => {
+  for (const leads of [true, false]) {
+    const path = files.next("queue");
+    const control = join(path, "control");
+    const values = ["a", "b", "c", "d"].map((name) => name.repeat(1500));
+    const base = new Uint8Array(8);
+    {
+      using queue = open8192(path);
+      queue.pushMany(values.slice(0, 2));
+    }
+    // It had taken the spare, and given it its place.
+    new DataView(base.buffer).setBigUint64(0, fs.readFileSync(join(path, "segment-1")).readBigUInt64LE(128) + 4096n, true);
+    patch(join(path, "segment-2"), 128, base);
+    patch(control, SPARES, new Uint8Array(8));
+    const before = new Uint8Array(fs.readFileSync(control));
+    {
+      using queue = open8192(path);
+      queue.pushMany(values.slice(2));
+    }
+    assert.deepEqual(fs.readdirSync(path).sort(), ["control", "segment-1", "segment-2", "segment-3"]);
+    // The other way round: by the files' names nothing is told.
+    if (!leads) patch(join(path, "segment-1"), 144, new Uint8Array(8));
+    rebootBytes(before);
+    fs.writeFileSync(control, before);
+    {
+      using queue = open8192(path);
+      assert.equal(queue.recovered?.lost, 0, `${queue.recovered}`);
+      assert.deepEqual([...queue], values);
+    }
+  }
+});
+
+test(...bootName("a segment that was used again since the cells were written: its new records count"), () => {
+  const path = files.next("queue");
+  const control = join(path, "control");
+  const [a, b, c, d, e] = ["a", "b", "c", "d", "e"].map((name) => name.repeat(1500)) as [string, string, string, string, string];
+  {
+    using queue = open8192(path);
+    queue.pushMany([a, b, c]);
+  }
+  const before = new Uint8Array(fs.readFileSync(control));
+  {
+    using queue = open8192(path);
+    assert.equal(queue.popMany(3).length, 3);
+    queue.pushMany([d, e]);
+  }
+  assert.equal(fs.existsSync(join(path, "segment-3")), false, "the last one is in segment 1");
+  rebootBytes(before);
+  fs.writeFileSync(control, before);
+  using queue = open8192(path);
+  assert.deepEqual([...queue], [c, d, e]);
+  // Consumed, but nothing on storage says so.
+  assert.deepEqual(queue.recovered?.gaps, [{ first: 1, last: 2 }]);
 });
 
 test(...bootName("the same with a hole behind the tail"), () => {

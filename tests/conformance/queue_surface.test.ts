@@ -4,6 +4,7 @@ import { spawnSync } from "node:child_process";
 import * as fs from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
+import { native } from "../../lib/native/native.ts";
 import { Queue, type QueueOptions } from "../../mod.ts";
 import { assertThrows, mapError, typeError } from "../support/errors.ts";
 import { commandLine, currentRuntime } from "../support/runtimes.ts";
@@ -329,6 +330,41 @@ test("clear makes room in a full queue", () => {
   assert.equal(queue.clear(), count);
   for (let i = 0; i < count; i++) assert.equal(queue.push("y".repeat(300)), true);
   assert.equal(queue.push("y".repeat(300)), false);
+});
+
+test("others go on while clear removes many files", () => {
+  const path = files.next("queue");
+  using queue = Queue.open<string>(path, { codec: "text", capacityBytes: 8192 });
+  using other = Queue.open<string>(path, { codec: "text" });
+  queue.pushMany(Array.from({ length: 60 }, () => "x".repeat(3000)));
+  assert.ok(fs.readdirSync(path).length > 60);
+  const functions = native() as unknown as Record<string, (...args: number[]) => number>;
+  const { hf_unlock: unlock, hf_unmap: unmap } = functions as { hf_unlock: (...args: number[]) => number; hf_unmap: (...args: number[]) => number };
+  let released = false;
+  let popped: string | undefined;
+  let left = 0;
+  functions.hf_unlock = (...args) => {
+    released = true;
+    return unlock(...args);
+  };
+  // One of the files that are removed is still mapped.
+  functions.hf_unmap = (...args) => {
+    if (released && popped === undefined) {
+      popped = "";
+      left = fs.readdirSync(path).length;
+      other.push("meanwhile");
+      popped = other.pop();
+    }
+    return unmap(...args);
+  };
+  try {
+    assert.equal(queue.clear(), 60);
+  } finally {
+    Object.assign(functions, { hf_unlock: unlock, hf_unmap: unmap });
+  }
+  assert.equal(popped, "meanwhile");
+  assert.ok(left > 3, `${left} files were left`);
+  assert.equal(fs.readdirSync(path).length, 3);
 });
 
 test("clear is for who may consume", () => {

@@ -4,8 +4,6 @@
  *
  * Usage: every_call.ts QUEUE AT before|after SCENARIO, AT being a number, counted from the first call, or NAME#NUMBER, of one function
  */
-import * as fs from "node:fs";
-import { native } from "../../lib/native/native.ts";
 import { type Lease, Queue } from "../../mod.ts";
 
 /** A record's payload: its name in two letters, and as many bytes as the scenario wants. */
@@ -55,12 +53,23 @@ export class Actor {
     this.#say("cleared");
   }
 
+  /** Leases, where that moves a record to the dead-letter queue first. */
+  bury(name: string): void {
+    this.#say(`burying ${name}`);
+    const lease = this.queue.lease();
+    this.#say(`buried ${name}`);
+    if (lease !== undefined) this.#say(`leased ${nameOf(lease.value)}`);
+  }
+
   release(lease: Lease<string>): void {
     this.#say(`releasing ${nameOf(lease.value)}`);
     lease.release();
     this.#say("released");
   }
 }
+
+/** Where the dead letters of a queue go, in a scenario with some. */
+export const deadLettersOf = (path: string): string => `${path}-dead`;
 
 /** The name of the record with this value. */
 export function nameOf(value: string): string {
@@ -82,6 +91,8 @@ export interface Scenario {
   begin?(actor: Actor): unknown;
   /** Done call by call. Without a queue: from its opening on. */
   act(actor: Actor, begun: never): void;
+  /** Records that were handed out once go to the dead-letter queue, which is there already with as many letters. */
+  readonly deadLetters?: number;
   /** The opening is counted, too. */
   readonly opens?: boolean;
   /** There is no queue yet. */
@@ -91,6 +102,8 @@ export interface Scenario {
 const two = [["a1", SMALL], ["a2", SMALL]] as const;
 /** A segment that is full, and the next one taken. */
 const three = [["a1", LARGE], ["a2", LARGE], ["a3", LARGE]] as const;
+/** Twenty segments, more than are given up while the lock is held, and none can be a spare. */
+const twenty = Array.from({ length: 20 }, (_, i) => [`${i < 10 ? "d" : "e"}${i % 10}`, HUGE] as const);
 /** Four segments. */
 const seven = [...three, ["a4", LARGE], ["a5", LARGE], ["a6", LARGE], ["a7", LARGE]] as const;
 
@@ -141,8 +154,8 @@ export const scenarios: Readonly<Record<string, Scenario>> = {
     after: { scenario: "lease", at: "hf_commit#1", when: "after" },
     act: (actor) => void actor.lease(),
   },
-  "pop after a death inside push": { before: two, after: { scenario: "push", at: "hf_record_write#1", when: "after" }, act: (actor) => actor.take(2) },
-  "push after a death inside push": { before: two, after: { scenario: "push", at: "hf_record_write#1", when: "after" }, act: (actor) => actor.push(SMALL, "c1") },
+  "pop after a death inside push": { before: two, after: { scenario: "pushMany over two segment ends", at: "hf_records_write#1", when: "after" }, act: (actor) => actor.take(2) },
+  "push after a death inside push": { before: two, after: { scenario: "pushMany over two segment ends", at: "hf_records_write#1", when: "after" }, act: (actor) => actor.push(SMALL, "c1") },
   "pop after a death inside lease: the entry is freed": {
     before: two,
     after: { scenario: "lease", at: "hf_words_store#1", when: "after" },
@@ -186,7 +199,81 @@ export const scenarios: Readonly<Record<string, Scenario>> = {
   },
   "extend": { before: two, begin: (actor) => actor.lease(), act: (_, lease: Lease<string>) => lease.extend(60_000) },
   "clear, with a lease": { before: seven, begin: (actor) => actor.lease(), act: (actor) => actor.clear() },
+  "clear, with leases of which one was given back": {
+    before: seven,
+    begin(actor) {
+      const first = actor.lease();
+      actor.lease();
+      actor.lease();
+      actor.release(first);
+    },
+    act: (actor) => actor.clear(),
+  },
+  "clear, of twenty segments": { before: [...twenty, ["a1", SMALL]], act: (actor) => actor.clear() },
+  "popMany over twenty segment ends": { before: [...twenty, ["a1", SMALL]], act: (actor) => actor.take(30) },
+  "lease after a death inside clear: entries that it left are freed": {
+    several: true,
+    before: seven,
+    after: { scenario: "clear, with leases of which one was given back", at: "hf_publish#1", when: "after" },
+    act(actor) {
+      actor.push(SMALL, "c1");
+      actor.ack(actor.lease());
+      actor.push(SMALL, "c2");
+      actor.take(1);
+    },
+  },
   "compact": { before: seven, begin: (actor) => actor.take(6), act: (actor) => void actor.queue.compact() },
+  "compact, which leaves a large tail": { before: [...two, ["a3", HUGE]], popped: 3, act: (actor) => void actor.queue.compact() },
+  "compact, with a lease in front of the tail": {
+    before: [...three, ["a4", HUGE]],
+    begin(actor) {
+      actor.lease();
+      actor.take(3);
+    },
+    act: (actor) => void actor.queue.compact(),
+  },
+  "push and pop after a death between the two commits that leave a large tail": {
+    several: true,
+    before: [...two, ["a3", HUGE]],
+    popped: 3,
+    after: { scenario: "compact, which leaves a large tail", at: "hf_publish#1", when: "after" },
+    act(actor) {
+      actor.push(LARGE, "c1", "c2", "c3");
+      actor.take(2);
+      actor.queue.compact();
+      actor.take(9);
+    },
+  },
+  "compact after a death before the commits that leave a large tail": {
+    several: true,
+    before: [...two, ["a3", HUGE]],
+    popped: 3,
+    after: { scenario: "compact, which leaves a large tail", at: "hf_publish#1", when: "before" },
+    act(actor) {
+      actor.queue.compact();
+      actor.push(LARGE, "c1", "c2", "c3");
+      actor.take(9);
+    },
+  },
+  "dead letter, the first": { before: two, deadLetters: 0, begin: (actor) => actor.release(actor.lease()), act: (actor) => actor.bury("a1") },
+  "dead letter, one more": { before: two, deadLetters: 1, begin: (actor) => actor.release(actor.lease()), act: (actor) => actor.bury("a1") },
+  "dead letter, from a segment that it frees": {
+    before: three,
+    deadLetters: 1,
+    begin(actor) {
+      const lease = actor.lease();
+      actor.take(1);
+      actor.release(lease);
+    },
+    act: (actor) => actor.bury("a1"),
+  },
+  "dead letter of a dead burier's": {
+    several: true, // in both queues where two died
+    before: two,
+    deadLetters: 1,
+    after: { scenario: "dead letter, one more", at: "hf_commit#1", when: "after" },
+    act: (actor) => actor.bury("a1"),
+  },
   "open": { before: two, opens: true, act() {} },
   "create": { creates: true, opens: true, act: (actor) => actor.push(SMALL, "b1") },
   "close with a lease": { before: two, begin: (actor) => actor.lease(), act: (actor) => actor.queue.close() },
@@ -208,44 +295,26 @@ export const scenarios: Readonly<Record<string, Scenario>> = {
   },
 };
 
-/** Lets every native function count, and one of the calls be the last. */
-function arm(at: string, when: string): { readonly calls: number } {
-  const functions = native() as unknown as Record<string, (...args: unknown[]) => number>;
-  const [chosen, number] = at.includes("#") ? at.split("#") : [undefined, at];
-  const last = Number(number);
-  const state = { calls: 0 };
-  const die = (): void => {
-    process.kill(process.pid, "SIGKILL");
-    for (;;); // until the signal arrives
-  };
-  for (const [name, call] of Object.entries(functions)) {
-    const counted = chosen === undefined || chosen === name;
-    functions[name] = (...args) => {
-      if (counted) state.calls++;
-      const now = counted && state.calls === last;
-      if (now && when === "before") die();
-      const result = call(...args);
-      if (now) die();
-      return result;
-    };
-  }
-  return state;
-}
-
 if (import.meta.main) {
   const [path, at, when, name] = process.argv.slice(2) as [string, string, string, string];
-  const say = (text: string): void => void fs.writeSync(1, `${text}\n`);
-  const { begin, act, opens = false } = scenarios[name] as Scenario;
-  const open = (): Actor => new Actor(Queue.open<string>(path, { codec: "text", capacityBytes: 8192 }), say);
+  const mortal = await import("../support/mortal.ts");
+  const { say } = mortal;
+  const arm = (): { readonly calls: number } => {
+    const [chosen, number] = at.includes("#") ? at.split("#") : [undefined, at];
+    return mortal.arm(Number(number), when, chosen);
+  };
+  const { begin, act, opens = false, deadLetters } = scenarios[name] as Scenario;
+  const letters = deadLetters === undefined ? {} : { maxAttempts: 1, deadLetter: deadLettersOf(path) };
+  const open = (): Actor => new Actor(Queue.open<string>(path, { codec: "text", capacityBytes: 8192, ...letters }), say);
   let state: { readonly calls: number };
   if (opens) {
-    state = arm(at, when);
+    state = arm();
     const actor = open();
     act(actor, undefined as never);
   } else {
     const actor = open();
     const begun = begin?.(actor);
-    state = arm(at, when);
+    state = arm();
     act(actor, begun as never);
   }
   say(`done ${state.calls}`);

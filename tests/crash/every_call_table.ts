@@ -3,6 +3,7 @@
  *
  *   - Every record whose push was reported and whose removal was not begun is there; none that was reported removed; each once, in order.
  *   - A change of many records is there as a whole or not at all.
+ *   - A record that was to be a dead letter is in the queue, or in the other one; in both only by a death in between.
  *   - What a dead holder had leased is handed out again, and was counted as handed out.
  *   - Locks can be had, the queue goes on, its counts come to zero, and no file is left that it does not need.
  *
@@ -16,7 +17,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { Queue } from "../../mod.ts";
 import { commandLine } from "../support/runtimes.ts";
-import { nameOf, type Scenario, scenarios } from "./every_call.ts";
+import { deadLettersOf, nameOf, type Scenario, scenarios } from "./every_call.ts";
 
 const SCRIPT = fileURLToPath(new URL("every_call.ts", import.meta.url));
 
@@ -56,6 +57,9 @@ class Ledger {
   readonly unsure = new Set<string>();
   readonly order: string[] = [];
   readonly handedOut = new Map<string, number>();
+  /** What must be a dead letter, and what may be. */
+  readonly buried = new Set<string>();
+  readonly burying = new Set<string>();
   readonly #leased = new Set<string>();
 
   /** Takes in what one child said until it died. */
@@ -77,6 +81,8 @@ class Ledger {
       else if (word === "acking") acking = name;
       else if (word === "clearing") clearing = true;
       else if (word === "cleared") clearing = this.#removeAll();
+      else if (word === "burying") this.#bury(name);
+      else if (word === "buried") this.buried.add(name);
       else if (word === "acked") acking = void this.#remove([acking as string]);
     }
     pushing.forEach((name) => this.unsure.add(name));
@@ -100,6 +106,12 @@ class Ledger {
     return 0;
   }
 
+  #bury(name: string): void {
+    this.burying.add(name);
+    this.sure.delete(name);
+    this.unsure.add(name);
+  }
+
   #removeAll(): false {
     this.sure.clear();
     this.unsure.clear();
@@ -115,7 +127,11 @@ class Ledger {
 /** The queue that a scenario starts from, in a folder that is copied for each child, and what was said of it. */
 async function prepare(path: string, scenario: Scenario): Promise<readonly string[][]> {
   if (scenario.creates === true) return [];
-  const { before = [], popped = 0, after } = scenario;
+  const { before = [], popped = 0, after, deadLetters = 0 } = scenario;
+  if (deadLetters > 0) {
+    using letters = Queue.open<string>(deadLettersOf(path), { codec: "text", capacityBytes: 8192 });
+    for (let i = 0; i < deadLetters; i++) letters.push("earlier");
+  }
   using queue = Queue.open<string>(path, { codec: "text", capacityBytes: 8192 });
   for (const [name, bytes] of before) queue.push(name.padEnd(bytes, "x"));
   for (let i = 0; i < popped; i++) queue.pop();
@@ -154,8 +170,28 @@ function survive(path: string, ledger: Ledger, what: string): string[] {
   assert.equal(queue.popMany(12).length, 12, what);
   const left = fs.readdirSync(path);
   assert.equal(left.length, 3, `${left} after ${what}`);
+  mourn(path, ledger, found, what);
   assert.ok(performance.now() - began < 2000, `it took ${performance.now() - began} ms after ${what}`);
   return found;
+}
+
+/** Looks at the dead letters; `found` is what was in the queue. */
+function mourn(path: string, { buried, burying, unsure }: Ledger, found: readonly string[], what: string): void {
+  if (!fs.existsSync(deadLettersOf(path))) {
+    assert.equal(buried.size, 0, `no dead letters: ${what}`);
+    for (const name of burying) assert.ok(found.includes(name), `${name} is nowhere: ${what}`);
+    return;
+  }
+  using queue = Queue.open<string>(deadLettersOf(path), { codec: "text" });
+  const letters = queue.popMany(100).map(nameOf).filter((name) => name !== nameOf("earlier"));
+  for (const name of burying) {
+    const count = letters.filter((letter) => letter === name).length;
+    assert.ok(count <= 2, `${name} is ${count} times a dead letter: ${what}`);
+    assert.ok(count > 0 || found.includes(name), `${name} is nowhere: ${what}`);
+    if (buried.has(name)) assert.ok(count > 0 && !found.includes(name), `${name} was buried: ${what}`);
+  }
+  for (const letter of letters) assert.ok(unsure.has(letter) && burying.has(letter), `${letter} is a dead letter: ${what}`);
+  assert.equal(queue.push("one more"), true);
 }
 
 /** Kills before the first call of a scenario, and at every `stride`-th, after and before it in turn; with a stride of 1 both, each time. */
@@ -170,6 +206,7 @@ async function tabulate(folder: string, name: string, stride: number): Promise<R
   const one = async (at: number, when: "before" | "after"): Promise<void> => {
     const path = join(folder, `${at}-${when}`);
     if (scenario.creates !== true) fs.cpSync(template, path, { recursive: true });
+    if (fs.existsSync(deadLettersOf(template))) fs.cpSync(deadLettersOf(template), deadLettersOf(path), { recursive: true });
     using holder = scenario.lateHolder === true ? Queue.open<string>(path, { codec: "text" }) : undefined;
     const late = holder?.lease({ leaseMs: 1 });
     if (late !== undefined) await new Promise((resolve) => setTimeout(resolve, 5));
@@ -186,6 +223,7 @@ async function tabulate(folder: string, name: string, stride: number): Promise<R
     if (done) whole = found;
     else outcomes.push(found);
     fs.rmSync(path, { recursive: true });
+    fs.rmSync(deadLettersOf(path), { recursive: true, force: true });
   };
   await one(1, "before");
   if (stride === 1) await one(1, "after");
@@ -201,7 +239,7 @@ async function tabulate(folder: string, name: string, stride: number): Promise<R
   const between = kills - count(old) - changed;
   const partial = outcomes.find((found) => found !== old && found !== whole);
   assert.ok(between === 0 || scenario.several === true, `"${name}" is all or nothing, from "${old}" to "${whole}", but one death left "${partial}"`);
-  fs.rmSync(template, { recursive: true, force: true });
+  for (const folder of [template, deadLettersOf(template)]) fs.rmSync(folder, { recursive: true, force: true });
   return { scenario: name, calls, kills, old: count(old), new: changed, between };
 }
 
@@ -215,7 +253,7 @@ async function together(work: readonly Promise<void>[]): Promise<void> {
 export async function everyCall(stride: number, only?: string): Promise<Row[]> {
   const folder = fs.mkdtempSync(join(os.tmpdir(), "holdfast-every-call-"));
   try {
-    const names = Object.keys(scenarios).filter((name) => only === undefined || name === only);
+    const names = Object.keys(scenarios).filter((name) => only === undefined || name.includes(only));
     const rows: Row[] = [];
     const worker = async (): Promise<void> => {
       for (let name = names.shift(); name !== undefined; name = names.shift()) {
