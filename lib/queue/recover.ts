@@ -737,10 +737,12 @@ function clearAway(directory: string, { names }: Scan): void {
   for (const name of fs.readdirSync(directory)) {
     const old = name !== CONTROL_NAME && names.includes(name);
     if (!old && !/^\.control\.[0-9a-f]{16}\.tmp$/.test(name)) continue;
+    const path = join(directory, name);
     try {
-      fs.unlinkSync(join(directory, name));
+      // Deno's unlinkSync removes empty directories, too.
+      if (fs.lstatSync(path).isFile()) fs.unlinkSync(path);
     } catch {
-      // A directory of that name, say.
+      // Nobody refers to it.
     }
   }
   syncDirectory(directory);
