@@ -198,6 +198,8 @@ interface Records {
   readonly slots: DataView;
   /** All sequences that are there, and those that the tail counts, are below. */
   readonly end: number;
+  /** Whether a position is no longer kept by now: then what was just read there may be of another use of the segment. */
+  readonly isGone: (position: number) => boolean;
 }
 
 interface ExaminedGroup {
@@ -492,7 +494,8 @@ class Examination {
   }
 
   /** Examines a group's file. What it starts with if it is built anew is never behind what it has to have. */
-  #group({ file, state }: { file: GroupFile; state: GroupState }, { runs, tiles, kept, tail, slots, end }: Records): ExaminedGroup {
+  #group({ file, state }: { file: GroupFile; state: GroupState }, records: Records): ExaminedGroup {
+    const { runs, tiles, kept, tail, slots, end, isGone } = records;
     const { name } = file;
     const { header, size, view, consumer } = state;
     const found = (): number => this.#damage.length + this.#unlisted;
@@ -531,7 +534,7 @@ class Examination {
     const ahead = cursor.sequence > end || (!this.#powerLoss && tail !== undefined && (cursor.position > tail.position || cursor.bytes > tail.bytes));
     if (ahead) this.#report("cells", name, `the cursor (sequence ${cursor.sequence}) is ahead of the tail (${end})`, place);
     else if (headBase > base) this.#report("cells", name, `the oldest segment that it needs, at ${headBase}, is behind its cursor, at ${cursor.position}`, place);
-    else if (cursor.position >= kept.position) this.#groupPlace(name, cursor, runs, tiles);
+    else if (cursor.position >= kept.position) this.#groupPlace(name, cursor, records);
     const head = tiles.find((tile) => tile.base === headBase);
     const missing = this.#damage.some(({ code }) => code.startsWith("segment"));
     if (!ahead && headBase + FIRST_RECORD >= kept.position && head?.file.id !== cursor.head && (head !== undefined || !missing)) {
@@ -551,6 +554,7 @@ class Examination {
       const { file: segment } = run;
       const whole = entry.position - entry.offset === run.base && segment.recordAt(entry.offset, entry.offset + entry.bytes, run.base, this.#salt) === entry.bytes;
       if (whole && segment.sequence === entry.sequence) return true;
+      if (isGone(entry.position)) return false;
       this.#report("lease", name, `lease entry ${entry.index} says that record ${entry.sequence} lies where it does not`, { offset: GROUP_LEASES + LEASE_BYTES * entry.index });
       return false;
     });
@@ -560,7 +564,7 @@ class Examination {
   }
 
   /** Whether there is what a group's cursor says of its place, in what is kept. */
-  #groupPlace(name: string, { position, segment, offset, sequence }: Cursor, runs: readonly Run[], tiles: readonly Tile[]): void {
+  #groupPlace(name: string, { position, segment, offset, sequence }: Cursor, { runs, tiles, isGone }: Records): void {
     const tile = tiles.find(({ base }) => base === position - offset);
     const place = { offset: CONSUMER_CELLS, position };
     if (tile === undefined) {
@@ -572,7 +576,7 @@ class Examination {
     const run = runs.find((other) => other.base === tile.base && other.offset <= offset && other.end > offset);
     if (run === undefined) return;
     const whole = tile.file.recordAt(offset, run.end, tile.base, this.#salt) > 0;
-    if (!whole || tile.file.sequence !== sequence) this.#report("cells", name, `the cursor's record ${sequence} is not the one at position ${position}`, place);
+    if ((!whole || tile.file.sequence !== sequence) && !isGone(position)) this.#report("cells", name, `the cursor's record ${sequence} is not the one at position ${position}`, place);
   }
 
   #look({ state, control, names, files, ours, groups, tail, cursor }: {
@@ -695,10 +699,12 @@ class Examination {
     const lost = lostWaiting + lostLeased.length;
     if (lost > 0 && this.#damage.length === 0) this.#report("records", "control", `${lost} records are not where they should be`);
 
-    const segments = this.#segments(files, tiles, state, cursor, tail, byId);
+    const segments = this.#segments(files, tiles, state, cursor, byId);
     const end = Math.max(tail?.sequence ?? 1, (runs.at(-1)?.last ?? 0) + 1);
     const kept = { position: now?.position ?? 0, sequence: now?.sequence ?? 0 };
-    const found = groups.map((group) => this.#group(group, { runs: runs.filter((run) => run.last >= start), tiles, kept, tail: sure ? tail : undefined, slots: state.view, end }));
+    const isGone = (position: number): boolean => (control.read(this.#salt).consumer.current?.[0] ?? 0) > position;
+    const examined = { runs: runs.filter((run) => run.last >= start), tiles, kept, tail: sure ? tail : undefined, slots: state.view, end, isGone };
+    const found = groups.map((group) => this.#group(group, examined));
     const groupNames = new Set(groups.map(({ file }) => file.name));
     const foreign = names.filter((name) => name !== "control" && !groupNames.has(name) && !(files.get(name) !== undefined && !this.#isForeign(files.get(name) as SegmentFile)));
     const halfDone = leases.halfDone || found.some((group) => group.halfDone);
@@ -1006,26 +1012,14 @@ class Examination {
     tiles: readonly Tile[],
     state: ControlState,
     cursor: Cursor | undefined,
-    tail: Tail | undefined,
     byId: ReadonlyMap<number, SegmentFile>,
   ): QueueSegment[] {
     const live = new Set(tiles.map((tile) => tile.file));
     // Those between the head and the cursor hold leased records; consumers walk over them.
-    if (cursor !== undefined && state.consumer.current !== undefined && cursor.head !== cursor.segment) {
-      let id = cursor.head;
-      for (let steps = 0; id !== cursor.segment && steps <= byId.size; steps++) {
-        const file = byId.get(id);
-        const following = file === undefined ? undefined : byId.get(file.next);
-        const sound = file !== undefined && file.header.error === undefined && file.size === file.length && file.wordsPossible;
-        if (file === undefined || !sound || following === undefined || following.base !== file.base + file.length) {
-          if (this.#headMoved(cursor, tail, byId)) break;
-          if (file === undefined) this.#report("segment-missing", `segment-${id}`, "it has leased records, or leads to one that has", { segment: id });
-          else this.#report(sound ? "segment-words" : "segment", file.name, `it does not lead to the segment of the cursor: ${sound ? `its base is ${file.base}, its end ${file.end}, its next ${file.next}` : (file.header.error?.message ?? `its length or its words (base ${file.base}, end ${file.end}, next ${file.next}) are wrong`)}`, { segment: file.nameId });
-          break;
-        }
-        live.add(file);
-        id = file.next;
-      }
+    if (cursor !== undefined && state.consumer.current !== undefined) {
+      const { walked, broken } = this.#walk(cursor, (id) => byId.get(id));
+      for (const file of walked) live.add(file);
+      if (broken !== undefined) this.#checkChain(byId);
     }
     const spares = new Set<number>();
     if (state.size >= 0 && state.header.error === undefined) {
@@ -1034,7 +1028,7 @@ class Examination {
         const id = state.view.getBigUint64(offset, true);
         if (id === 0n) continue;
         const file = byId.get(Number(id));
-        const good = id <= MAX_WORD && file !== undefined && file.header.error === undefined && file.size === file.length && file.nameId === file.id && file.wordsPossible && !live.has(file);
+        const good = id <= MAX_WORD && file !== undefined && isWhole(file) && file.nameId === file.id && !live.has(file);
         if (good && file.base === 0) spares.add(Number(id));
         else if (!this.#spareMoved(offset, id)) {
           this.#report("control-word", "control", `spare ${i} is segment ${id}, which is ${file === undefined ? "missing" : good ? "not free" : "damaged, or in use"}`, { offset });
@@ -1056,16 +1050,45 @@ class Examination {
     return segments.sort((a, b) => a.id - b.id);
   }
 
+  /** The segments from the head on to that of the cursor; `broken`: the id of one that does not lead on. */
+  #walk({ head, segment }: Cursor, of: (id: number) => SegmentFile | undefined): { walked: SegmentFile[]; broken: number | undefined } {
+    const walked: SegmentFile[] = [];
+    let id = head;
+    for (let file = of(id); id !== segment; file = of(id)) {
+      const following = file === undefined ? undefined : of(file.next);
+      if (file === undefined || !isWhole(file) || following === undefined || following.base !== file.base + file.length) return { walked, broken: id };
+      walked.push(file);
+      id = file.next;
+    }
+    return { walked, broken: undefined };
+  }
+
   /**
-   * Whether segments were given up since the cursor was read. That the head has the same id does not say that they were not, since ids of segments
-   * are used again; but it takes that the tail went on to it from where it was, and that the cursor followed.
+   * Reports where the segments do not lead from the head to that of the cursor. They may have been given up since they were read: so they are read
+   * again, between two looks at the cursor. If both have the same head, and the cursor in the same segment, none was given up meanwhile: the head
+   * is the same file a second time only after the tail has gone on into it, and the cursor has followed.
    */
-  #headMoved(cursor: Cursor, tail: Tail | undefined, byId: ReadonlyMap<number, SegmentFile>): boolean {
-    const now = this.#again().consumer.current;
-    if (now === undefined) return false;
-    const { head, position } = cursorOf(now);
-    const behindTail = tail === undefined ? Infinity : tail.position - tail.offset + (byId.get(tail.segment)?.length ?? tail.offset);
-    return head !== cursor.head || position >= behindTail;
+  #checkChain(known: ReadonlyMap<number, SegmentFile>): void {
+    for (let look = 1; look <= MOST_CHAINS; look++) {
+      const before = this.#again().consumer.current;
+      if (before === undefined) return;
+      const cursor = cursorOf(before);
+      const files = new Map<number, SegmentFile>();
+      const { broken } = this.#walk(cursor, (id) => {
+        // By its name, or by its header, as they were found.
+        const file = files.get(id) ?? new SegmentFile(this.#directory, known.get(id)?.name ?? `segment-${id}`, known.get(id)?.nameId ?? id);
+        files.set(id, file);
+        return file.size < 0 ? undefined : file;
+      });
+      if (broken === undefined) return;
+      const after = this.#again().consumer.current;
+      const now = after && cursorOf(after);
+      if (now?.head !== cursor.head || now.position - now.offset !== cursor.position - cursor.offset) continue;
+      const file = files.get(broken);
+      if (file === undefined || file.size < 0) this.#report("segment-missing", `segment-${broken}`, "it has leased records, or leads to one that has", { segment: broken });
+      else this.#report(isWhole(file) ? "segment-words" : "segment", file.name, `it does not lead to the segment of the cursor: ${file.header.error?.message ?? `its base is ${file.base}, its end ${file.end}, its next ${file.next}, its length ${file.size}`}`, { segment: file.nameId });
+      return;
+    }
   }
 
   /**
@@ -1077,7 +1100,7 @@ class Examination {
       const before = this.#again();
       if (before.view.getBigUint64(offset, true) !== id) return true;
       const file = new SegmentFile(this.#directory, `segment-${id}`, Number(id));
-      if (id <= MAX_WORD && file.header.error === undefined && file.size === file.length && file.id === file.nameId && file.wordsPossible && file.base === 0) return true;
+      if (id <= MAX_WORD && isWhole(file) && file.id === file.nameId && file.base === 0) return true;
       const after = this.#again();
       if (after.view.getBigUint64(offset, true) !== id) return true;
       const idle = [before, after].every(({ view }) => view.getBigUint64(PRODUCER_LOCK, true) === 0n) && isSame(before.producer.bytes, after.producer.bytes);
@@ -1096,6 +1119,13 @@ class Examination {
   }
 }
 
+/** Whether a segment's file is such as readers take. */
+function isWhole(file: SegmentFile): boolean {
+  return file.header.error === undefined && file.size === file.length && file.wordsPossible;
+}
+
+/** How often the segments in front of the cursor are read again while they are given up. */
+const MOST_CHAINS = 100;
 /** How often a queue is read again that is replaced meanwhile. */
 const MOST_REPLACED = 100;
 
