@@ -126,7 +126,10 @@ export function recover(name: string): QueueReport {
       const powerLoss = file !== undefined && !isThisBoot(readUpTo(file, BOOT, BOOT_BYTES, directory), saltOf(name));
       const found = scan(name, { powerLoss });
       // What a takeover of a dead owner's lock mends is no damage, unless the machine forgot who that was.
-      if (isSound(found, powerLoss)) return found.report;
+      if (isSound(found, powerLoss)) {
+        if (file !== undefined && powerLoss) settle(directory, file, found);
+        return found.report;
+      }
       return rebuild(directory, found);
     } finally {
       if (file !== undefined) fs.closeSync(file);
@@ -211,9 +214,8 @@ function afterPowerLoss(name: string, directory: string): QueueReport | undefine
     if (livingHolder(fd, directory) === undefined) {
       const found = scan(name, { powerLoss: true });
       if (!isSound(found, true)) return rebuild(directory, found);
-      forgetAll(directory, fd, found);
-    }
-    writeFully(fd, bootField(salt), BOOT, path);
+      settle(directory, fd, found);
+    } else writeFully(fd, bootField(salt), BOOT, path);
     return undefined;
   } finally {
     fs.closeSync(fd);
@@ -221,10 +223,10 @@ function afterPowerLoss(name: string, directory: string): QueueReport | undefine
 }
 
 /**
- * Makes locks and leases nobody's: the owners are gone, but a handle of this boot may get the same slot and the same generation, if that of the
- * slot did not get to storage.
+ * Has a sound queue be one of this boot. Makes locks and leases nobody's: the owners are gone, but a handle of this boot may get the same slot and
+ * the same generation, if that of the slot did not get to storage.
  */
-function forgetAll(directory: string, control: number, { groups, rebuilt }: Scan): void {
+function settle(directory: string, control: number, { groups, rebuilt, salt }: Scan): void {
   for (const { name } of groups) {
     const path = join(directory, groupFileName(name, rebuilt));
     const { fd } = openRegular(path, "rw");
@@ -239,6 +241,7 @@ function forgetAll(directory: string, control: number, { groups, rebuilt }: Scan
   const flag = new Uint8Array(8);
   flag[0] = 1;
   writeFully(control, flag, SWEEP_FLAG, path);
+  writeFully(control, bootField(salt), BOOT, path);
 }
 
 function forgetOwners(fd: number, path: string, locks: readonly number[], leases: number): void {
