@@ -542,12 +542,12 @@ class Examination {
     }
 
     // If it is not known for certain which records are leased: from the oldest one that may be on. What a death leaves half done, a takeover mends.
-    if (!table.complete && (state.settled || this.#powerLoss)) {
+    if (!table.complete && (state.settled || this.#powerLoss || consumer.current === undefined)) {
       return answer(runs.find((run) => run.base >= headBase)?.first ?? end, [], missedBefore, table.halfDone);
     }
     const lost = table.entries.filter(({ position }) => position < kept.position);
     const leases = table.entries.filter((entry) => {
-      if (lost.includes(entry) || entry.sequence >= end) return false;
+      if (lost.includes(entry) || entry.sequence >= Math.min(cursor.sequence, end)) return false;
       const run = runs.find(({ first, last }) => entry.sequence >= first && entry.sequence <= last);
       // It is among those that are lost.
       if (run === undefined) return false;

@@ -152,6 +152,11 @@ const groupDamage: [name: string, code: string, damage: (file: string, path: str
   }, () => texts(0, 300)],
   ["cells of another group", "consumer-cell", (file, path) => patch(file, CONSUMER_CELLS, fs.readFileSync(join(path, groupFileName("c"))).subarray(CONSUMER_CELLS, CONSUMER_CELLS + 384)), () => texts(0, 300)],
   ["cells", "consumer-cell", (file) => patch(file, CONSUMER_CELLS, new Uint8Array(384)), () => texts(0, 300)],
+  // The commit before is known, but not which leases went with it.
+  ["the current cell, and the lock", "consumer-cell", (file) => {
+    patch(file, CONSUMER_LOCK, word(1024 * 5));
+    flip(file, CONSUMER_CELLS + 128 + 128 * (Number(fs.readFileSync(file).readBigUInt64LE(CONSUMER_CELLS) & 1n)));
+  }, () => texts(0, 300)],
   // The cells have a checksum of their own.
   ["header", "group", (file) => flip(file, 40)],
   ["longer", "group", (file) => fs.appendFileSync(file, "more")],

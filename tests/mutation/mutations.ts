@@ -326,7 +326,7 @@ export const mutations: readonly Mutation[] = [
   },
   {
     name: "a group's leases are taken as they are, whatever its cell says",
-    edits: [{ file: VERIFY, find: "if (!table.complete && (state.settled || this.#powerLoss)) {", put: "if (table.entries.length < 0) {" }],
+    edits: [{ file: VERIFY, find: "if (!table.complete && (state.settled || this.#powerLoss || consumer.current === undefined)) {", put: "if (table.entries.length < 0) {" }],
     tests: [LOG_RECOVERY],
   },
   {
