@@ -102,12 +102,12 @@ export class Group {
 }
 
 /** The path of a group's file. */
-export function pathOf(control: Control, name: string): string {
+function pathOf(control: Control, name: string): string {
   return join(control.directory, groupFileName(name, control.rebuilt));
 }
 
 /** Seed of the checksums in a group's file. */
-export function saltOf(control: Control, name: string): number {
+function saltOf(control: Control, name: string): number {
   return crc32c(new TextEncoder().encode(name), control.salt);
 }
 
@@ -169,7 +169,7 @@ function ownersInFile(path: string): number[] {
 }
 
 /** Maps the file of a group that is open as `fd`. `ERR_CORRUPT` if it is another's, or not all of it. */
-export function mapGroup(control: Control, name: string, fd: number, writable: boolean): Region {
+function mapGroup(control: Control, name: string, fd: number, writable: boolean): Region {
   const path = pathOf(control, name);
   const size = fileSystem(path, () => fs.fstatSync(fd)).size;
   const { id, fields } = decodeHeader(readUpTo(fd, 0, HEADER_BYTES, path), "group", path);
