@@ -39,7 +39,9 @@ export {
   type QueueGap,
   QueueReport,
   type QueueReportData,
+  type QueueReportGroup,
   type QueueSegment,
+  type QueueShape,
 } from "./lib/queue/report.ts";
 export type { QueueHandle, QueueStats } from "./lib/queue/stats.ts";
 export {

@@ -489,6 +489,9 @@ export class Queue<T = JsonValue> implements Disposable {
    * with their attempts. The files as they were go to `report.quarantine`, a folder beside the queue; nothing is deleted. The report says what
    * was found before the repair. A queue that is sound is left alone.
    *
+   * Of a log all whole records are kept that it kept, and each group goes on where it was, with its leases. A group whose place is not known for
+   * certain goes on further back, at worst with the oldest record; `report.groups` says which. Groups are found by the names of their files.
+   *
    * What the damage left in doubt is kept rather than lost: without the consumer's part of the control file, records that were consumed may come
    * again. Sequences go on above all that are known to have been used. Handles of mode "r" see the old files until they are opened anew. Afterwards the queue is on storage (fsync(2)). It may be ended at any
    * moment: the queue is then as it was, or repaired.

@@ -1,14 +1,14 @@
 /**
  * The files of a queue. A queue is a directory with one control file, `control`, and segment files, `segment-<id>`; a log, which is read by
- * groups, has a file `group-<hex digits of the name's UTF-8>` for each group as well. All numbers are little-endian u64 below 2^53 unless
- * said otherwise.
+ * groups, has a file `group-<hex digits of the name's UTF-8>` for each group as well, with `.<number>` behind it if the log was rebuilt so
+ * often. All numbers are little-endian u64 below 2^53 unless said otherwise.
  *
  * The control file, of a fixed length:
  *
  * ```
  *     0  header           128 bytes, kind queue; fields: segment bytes, most bytes of content (0 = no limit), slots, lease
  *                         entries, spare segments that are kept, 1 = a log, bytes and milliseconds that it retains (0 = no
- *                         limit)
+ *                         limit), how often it was rebuilt
  *   256  marks            2 of 128 bytes: a program's own bytes, as a record whose position is the mark's number. That of an even
  *                         number is the first
  *  1024  producer lock    owner u64, sleepers u32, waiting u32, bell u32 (csrc/holdfast.h, commit)
@@ -220,17 +220,19 @@ export function segmentId(name: string): number | undefined {
 const encoder = new TextEncoder();
 const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 
-/** Name of a group's file. */
-export function groupFileName(group: string): string {
-  return `group-${Array.from(encoder.encode(group), (byte) => byte.toString(16).padStart(2, "0")).join("")}`;
+/** Name of a group's file, of a log that was rebuilt so often. */
+export function groupFileName(group: string, rebuilt = 0): string {
+  const digits = Array.from(encoder.encode(group), (byte) => byte.toString(16).padStart(2, "0")).join("");
+  return `group-${digits}${rebuilt === 0 ? "" : `.${rebuilt}`}`;
 }
 
-/** The group of a file name; undefined for another name. */
-export function groupOfFile(name: string): string | undefined {
-  const digits = /^group-((?:[0-9a-f]{2})+)$/.exec(name)?.[1];
+/** The group of a file name, and how often the log had been rebuilt; undefined for another name. */
+export function groupOfFile(name: string): { readonly group: string; readonly rebuilt: number } | undefined {
+  const [, digits, rebuilt = "0"] = /^group-((?:[0-9a-f]{2})+)(?:\.([1-9][0-9]{0,14}))?$/.exec(name) ?? [];
   if (digits === undefined || digits.length > 2 * MAX_GROUP_NAME_BYTES) return undefined;
   try {
-    return decoder.decode(Uint8Array.from({ length: digits.length / 2 }, (_, i) => parseInt(digits.slice(2 * i, 2 * i + 2), 16)));
+    const bytes = Uint8Array.from({ length: digits.length / 2 }, (_, i) => parseInt(digits.slice(2 * i, 2 * i + 2), 16));
+    return { group: decoder.decode(bytes), rebuilt: Number(rebuilt) };
   } catch {
     return undefined;
   }
@@ -238,5 +240,5 @@ export function groupOfFile(name: string): string | undefined {
 
 /** Whether a name is that of a group's file which is being made, or whose maker died. */
 export function isUnfinishedGroup(name: string): boolean {
-  return /^\.group-[0-9a-f]+\.[0-9a-f]{16}\.tmp$/.test(name);
+  return /^\.group-[0-9a-f]+(\.[0-9]+)?\.[0-9a-f]{16}\.tmp$/.test(name);
 }

@@ -33,7 +33,6 @@ import {
   FIRST_BASE,
   GROUP_LEASES,
   GROUP_WORDS,
-  LEASE,
   LEASE_BYTES,
   LEASE_COUNT,
   LEASES,
@@ -58,7 +57,7 @@ import { BELL_OFFSET, codes, lockKinds, mapFlags, type NativeFunctions, SIDE_BYT
 import { takeLock, unlock } from "../range_lock.ts";
 import { Region } from "../region.ts";
 import { bootField, isThisBoot } from "./boot.ts";
-import { type Group, openGroup } from "./groups.ts";
+import { type Group, groupOwners, openGroup, ownersOf } from "./groups.ts";
 import { createSegment } from "./segments.ts";
 
 /** What a queue is made with; part of its files for ever. */
@@ -180,6 +179,8 @@ export class Control {
   readonly id: Uint8Array;
   /** CRC-32C of the id: seed of every checksum, so that bytes of another queue never pass. */
   readonly salt: number;
+  /** Of a log: how often a recovery has built it anew. The names of its groups' files say it too, so that one rename swaps them all. */
+  readonly rebuilt: number;
   /** The group that this handle consumes for; none in a work queue. */
   readonly group: Group | undefined;
   /** This handle in lock words and leases; 0 for a handle that only reads. */
@@ -232,6 +233,7 @@ export class Control {
       this.directory = directory;
       this.writable = writable;
       this.salt = crc32c(header.id);
+      this.rebuilt = header.fields[8] ?? 0;
       this.region = region;
       this.#file = file;
       this.#hf = native();
@@ -551,15 +553,11 @@ export class Control {
       if (owner > 0 && owner % SLOT_COUNT === slot) highest = Math.max(highest, Math.floor(owner / SLOT_COUNT));
     };
     for (const { lock } of [this.producer, this.retention, this.durable]) look(this.#hf.hf_load64(lock, 0));
+    if (this.shape.log) for (const owner of groupOwners(this.directory, this.rebuilt)) look(owner);
     if (this.#hf.hf_cell_read(this.kept.cells, this.kept.count, this.salt, this.kept.address) !== 0) return highest;
     const end = Math.min(LEASE_COUNT, this.kept.values[CONSUMER.leaseEnd] as number);
     if (end === 0) return highest;
-    const table = readUpTo(this.#file.fd, LEASES, end * LEASE_BYTES, this.directory);
-    const view = new DataView(table.buffer, table.byteOffset, table.byteLength);
-    for (let at = 8 * LEASE.owner; at + 8 <= table.byteLength; at += LEASE_BYTES) {
-      const owner = view.getBigUint64(at, true);
-      if (owner <= BigInt(Number.MAX_SAFE_INTEGER)) look(Number(owner));
-    }
+    for (const owner of ownersOf(readUpTo(this.#file.fd, LEASES, end * LEASE_BYTES, this.directory))) look(owner);
     return highest;
   }
 

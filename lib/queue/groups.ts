@@ -22,6 +22,7 @@ import { crc32c, decodeHeader, encodeHeader, HEADER_BYTES } from "../layout/head
 import {
   CONSUMER,
   CONSUMER_CELLS,
+  CONSUMER_LOCK,
   CONTROL_NAME,
   GROUP,
   GROUP_BYTES,
@@ -30,6 +31,8 @@ import {
   groupFileName,
   groupOfFile,
   isUnfinishedGroup,
+  LEASE,
+  LEASE_BYTES,
   LEASE_COUNT,
   PRODUCER,
   RECORDS_OFFSET,
@@ -99,12 +102,12 @@ export class Group {
 }
 
 /** The path of a group's file. */
-export function pathOf(control: Control, name: string): string {
-  return join(control.directory, groupFileName(name));
+function pathOf(control: Control, name: string): string {
+  return join(control.directory, groupFileName(name, control.rebuilt));
 }
 
 /** Seed of the checksums in a group's file. */
-export function saltOf(control: Control, name: string): number {
+function saltOf(control: Control, name: string): number {
   return crc32c(new TextEncoder().encode(name), control.salt);
 }
 
@@ -129,8 +132,44 @@ function openFile(path: string, mode: "r" | "rw"): number | undefined {
   }
 }
 
+/** The owners in a lease table. */
+export function* ownersOf(table: Uint8Array): Generator<number> {
+  const view = new DataView(table.buffer, table.byteOffset, table.byteLength);
+  for (let at = 8 * LEASE.owner; at + 8 <= table.byteLength; at += LEASE_BYTES) {
+    const owner = view.getBigUint64(at, true);
+    if (owner <= BigInt(Number.MAX_SAFE_INTEGER)) yield Number(owner);
+  }
+}
+
+/** The owners that the files of a log's groups name, in locks and leases. A file that can't be read is passed over: who opens it is told. */
+export function* groupOwners(directory: string, rebuilt: number): Generator<number> {
+  for (const name of fileSystem(directory, () => fs.readdirSync(directory))) {
+    if (groupOfFile(name)?.rebuilt === rebuilt) yield* ownersInFile(join(directory, name));
+  }
+}
+
+function ownersInFile(path: string): number[] {
+  try {
+    const { fd } = openRegular(path, "r");
+    try {
+      const bytes = readUpTo(fd, 0, GROUP_LEASES, path);
+      if (bytes.byteLength < GROUP_LEASES) return [];
+      const view = new DataView(bytes.buffer, bytes.byteOffset);
+      // Both cells as they are, whole or not: an entry too many does no harm.
+      const ends = [1, 2].map((cell) => Number(view.getBigUint64(CONSUMER_CELLS + 128 * cell + 8 * CONSUMER.leaseEnd, true)));
+      const table = readUpTo(fd, GROUP_LEASES, Math.min(LEASE_COUNT, Math.max(...ends)) * LEASE_BYTES, path);
+      return [Number(view.getBigUint64(CONSUMER_LOCK, true)), ...ownersOf(table)].filter(Number.isSafeInteger);
+    } finally {
+      fs.closeSync(fd);
+    }
+  } catch (error) {
+    if (error instanceof MapError) return [];
+    throw error;
+  }
+}
+
 /** Maps the file of a group that is open as `fd`. `ERR_CORRUPT` if it is another's, or not all of it. */
-export function mapGroup(control: Control, name: string, fd: number, writable: boolean): Region {
+function mapGroup(control: Control, name: string, fd: number, writable: boolean): Region {
   const path = pathOf(control, name);
   const size = fileSystem(path, () => fs.fstatSync(fd)).size;
   const { id, fields } = decodeHeader(readUpTo(fd, 0, HEADER_BYTES, path), "group", path);
@@ -461,12 +500,13 @@ export class Groups {
 
   /** Removes files that dead processes left. The caller holds the retention lock and the producer lock. */
   #sweep(): void {
-    const { retention, producer, directory } = this.#control;
+    const { retention, producer, directory, rebuilt } = this.#control;
     const last = producer.values[PRODUCER.segment] as number;
     const live = new Set<number>([last]);
     for (let id = retention.values[CONSUMER.segment] as number; id !== last; id = this.#segments.following(id)) live.add(id);
-    // Who makes a group holds the retention lock: nobody does now.
-    for (const name of fileSystem(directory, () => fs.readdirSync(directory)).filter(isUnfinishedGroup)) fs.rmSync(join(directory, name), { force: true });
+    // Who makes a group holds the retention lock: nobody does now. Nor is there a recovery; one that died may have left files of another number.
+    const left = (name: string): boolean => isUnfinishedGroup(name) || (groupOfFile(name)?.rebuilt ?? rebuilt) !== rebuilt;
+    for (const name of fileSystem(directory, () => fs.readdirSync(directory)).filter(left)) fs.rmSync(join(directory, name), { force: true });
     this.#segments.sweep(live);
   }
 
@@ -477,8 +517,8 @@ export class Groups {
     const views: View[] = [];
     const names = new Set<string>();
     for (const file of fileSystem(control.directory, () => fs.readdirSync(control.directory))) {
-      const name = groupOfFile(file);
-      if (name === undefined) continue;
+      const { group: name, rebuilt } = groupOfFile(file) ?? {};
+      if (name === undefined || rebuilt !== control.rebuilt) continue;
       const view = this.#view(name);
       if (view === undefined) continue;
       names.add(name);

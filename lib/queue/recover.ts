@@ -1,8 +1,10 @@
 /**
  * The repair of a queue: by {@linkcode Queue.recover}, and when a queue is opened that was written in another boot of the machine.
  *
- * The whole records that were not consumed are written anew, into segments with new ids in the same directory, of a queue with a new id. A
- * new control file then takes the place of the old one by rename(2). Invariants:
+ * The whole records that were not consumed are written anew, into segments with new ids in the same directory, of a queue with a new id; of a
+ * log, all that it keeps, and a file for each group, under a name with a new number. A new control file then takes the place of the old one by
+ * rename(2). Invariants:
+ *   - Nothing is written before it is known what is there, and nothing at all if that is sound.
  *   - That rename is the commit: before it the directory is the old queue, after it the new one, at every moment one of them. All that it
  *     refers to is on storage before.
  *   - Nothing of the old queue is deleted: before the commit each of its files gets a second name in the quarantine folder.
@@ -16,7 +18,7 @@ import * as fs from "node:fs";
 import { join, resolve } from "node:path";
 import { errno, fromFileSystem, MapError } from "../errors.ts";
 import { fileSystem, openRegular, readUpTo, reserve, syncDirectory, syncFile, writeFully } from "../files.ts";
-import { crc32c, decodeHeader, encodeHeader, HEADER_BYTES } from "../layout/header.ts";
+import { crc32c, encodeHeader } from "../layout/header.ts";
 import {
   BOOT,
   BOOT_BYTES,
@@ -31,6 +33,11 @@ import {
   DURABLE_LOCK,
   DURABLE_WORDS,
   FIRST_BASE,
+  GROUP,
+  GROUP_BYTES,
+  GROUP_LEASES,
+  GROUP_WORDS,
+  groupFileName,
   groupOfFile,
   LEASE,
   LEASE_BYTES,
@@ -62,10 +69,10 @@ import { native } from "../native/native.ts";
 import { takeLock } from "../range_lock.ts";
 import { bootField, isThisBoot } from "./boot.ts";
 import { Control, type GroupRequest } from "./control.ts";
-import { settleLog } from "./log_recovery.ts";
 import { QueueReport } from "./report.ts";
 import { createSegment } from "./segments.ts";
-import { crcOfNumber, type LeasedRecord, recordChecksum, saltOf, type Scan, scan } from "./verify.ts";
+import { type GroupScan, type LeasedRecord, saltOf, type Scan, scan } from "./verify.ts";
+import { crcOfBytes, crcOfNumber, recordChecksum } from "./verify_files.ts";
 
 /** New segment ids are above the old ones by this: what a recovery that died leaves behind is never in the way of the old queue. */
 const ID_HEADROOM: number = 2 ** 20;
@@ -119,28 +126,15 @@ export function recover(name: string): QueueReport {
       const powerLoss = file !== undefined && !isThisBoot(readUpTo(file, BOOT, BOOT_BYTES, directory), saltOf(name));
       const found = scan(name, { powerLoss });
       // What a takeover of a dead owner's lock mends is no damage, unless the machine forgot who that was.
-      if (isSound(found, powerLoss)) return found.report;
-      if (file !== undefined && isLog(directory, file)) throw logError(directory);
+      if (isSound(found, powerLoss)) {
+        if (file !== undefined && powerLoss) settle(directory, file, found);
+        return found.report;
+      }
       return rebuild(directory, found);
     } finally {
       if (file !== undefined) fs.closeSync(file);
     }
   }
-}
-
-/** Whether it is a log: its control file says so, or there are files of groups. */
-function isLog(directory: string, fd: number): boolean {
-  const path = join(directory, CONTROL_NAME);
-  try {
-    return decodeHeader(readUpTo(fd, 0, HEADER_BYTES, path), "queue", path).fields[5] === 1;
-  } catch {
-    return fs.readdirSync(directory).some((name) => groupOfFile(name) !== undefined);
-  }
-}
-
-/** What is built of a log's records would be a work queue, without the places of its groups: so nothing is. */
-function logError(directory: string): MapError {
-  return new MapError("ERR_CORRUPT", `'${directory}' is a damaged log: Queue.verify() says where; a log can't be recovered, only read (mode "r")`, { path: directory });
 }
 
 function isSound({ report, halfDone }: Scan, powerLoss: boolean): boolean {
@@ -218,14 +212,10 @@ function afterPowerLoss(name: string, directory: string): QueueReport | undefine
     if (isThisBoot(readUpTo(fd, BOOT, BOOT_BYTES, path), salt)) return undefined;
     // Somebody has it open: so it was looked at in this boot, and only the field is damaged.
     if (livingHolder(fd, directory) === undefined) {
-      const log = isLog(directory, fd);
-      if (log) settleLog(directory);
       const found = scan(name, { powerLoss: true });
-      if (log && !found.report.ok) throw logError(directory);
-      if (!log && !isSound(found, true)) return rebuild(directory, found);
-      forgetOwners(fd, path);
-    }
-    writeFully(fd, bootField(salt), BOOT, path);
+      if (!isSound(found, true)) return rebuild(directory, found);
+      settle(directory, fd, found);
+    } else writeFully(fd, bootField(salt), BOOT, path);
     return undefined;
   } finally {
     fs.closeSync(fd);
@@ -233,28 +223,55 @@ function afterPowerLoss(name: string, directory: string): QueueReport | undefine
 }
 
 /**
- * Makes locks and leases nobody's: the owners are gone, but a handle of this boot may get the same slot and the same generation, if that of the
- * slot did not get to storage.
+ * Has a sound queue be one of this boot. Makes locks and leases nobody's: the owners are gone, but a handle of this boot may get the same slot and
+ * the same generation, if that of the slot did not get to storage.
  */
-function forgetOwners(fd: number, path: string): void {
-  for (const lock of [PRODUCER_LOCK, CONSUMER_LOCK, DURABLE_LOCK]) writeFully(fd, new Uint8Array(16), lock, path);
-  const table = readUpTo(fd, LEASES, LEASE_COUNT * LEASE_BYTES, path);
+function settle(directory: string, control: number, { groups, rebuilt, salt }: Scan): void {
+  for (const { name } of groups) {
+    const path = join(directory, groupFileName(name, rebuilt));
+    const { fd } = openRegular(path, "rw");
+    try {
+      forgetOwners(fd, path, [CONSUMER_LOCK], GROUP_LEASES);
+    } finally {
+      fs.closeSync(fd);
+    }
+  }
+  const path = join(directory, CONTROL_NAME);
+  forgetOwners(control, path, [PRODUCER_LOCK, CONSUMER_LOCK, DURABLE_LOCK], LEASES);
+  const flag = new Uint8Array(8);
+  flag[0] = 1;
+  writeFully(control, flag, SWEEP_FLAG, path);
+  writeFully(control, bootField(salt), BOOT, path);
+}
+
+function forgetOwners(fd: number, path: string, locks: readonly number[], leases: number): void {
+  for (const lock of locks) writeFully(fd, new Uint8Array(16), lock, path);
+  const table = readUpTo(fd, leases, LEASE_COUNT * LEASE_BYTES, path);
   const view = new DataView(table.buffer, table.byteOffset);
   for (let index = 0; index < LEASE_COUNT; index++) {
     if (view.getBigUint64(LEASE_BYTES * index, true) === 0n) continue;
-    writeFully(fd, new Uint8Array(8), LEASES + LEASE_BYTES * index + 8 * LEASE.owner, path);
+    writeFully(fd, new Uint8Array(8), leases + LEASE_BYTES * index + 8 * LEASE.owner, path);
   }
-  const flag = new Uint8Array(8);
-  flag[0] = 1;
-  writeFully(fd, flag, SWEEP_FLAG, path);
 }
 
-/** A new queue's segments while they are written. */
+/** Where a record was written. */
+interface Placed {
+  readonly position: number;
+  readonly segment: number;
+  readonly offset: number;
+  readonly sequence: number;
+  readonly bytes: number;
+  /** Bytes of all records before. */
+  readonly before: number;
+}
+
+/** A new queue's files while they are written. */
 class Writer {
   readonly #directory: string;
   readonly #queueId: Uint8Array;
   readonly #salt: number;
   readonly #segmentBytes: number;
+  readonly #log: boolean;
   readonly #permissions: number;
   readonly #owner: fs.Stats;
   readonly #buffer = new Uint8Array(1 << 20);
@@ -271,11 +288,15 @@ class Writer {
   /** Bytes of all records. */
   bytes = 0;
 
-  constructor(directory: string, queueId: Uint8Array, firstId: number, segmentBytes: number, owner: fs.Stats) {
+  /** Of a log: when it went on from the segment that the last record was in. */
+  time = 0;
+
+  constructor(directory: string, queueId: Uint8Array, firstId: number, { segmentBytes, log }: { segmentBytes: number; log: boolean }, owner: fs.Stats) {
     this.#directory = directory;
     this.#queueId = queueId;
     this.#salt = crc32c(queueId);
     this.#segmentBytes = segmentBytes;
+    this.#log = log;
     this.#permissions = owner.mode & 0o777;
     this.#owner = owner;
     this.segment = firstId;
@@ -286,11 +307,11 @@ class Writer {
   }
 
   /** Appends the record in `source` with a sequence of its own; returns where it lies. */
-  add(source: Uint32Array, sequence: number): { position: number; segment: number; offset: number } {
+  add(source: Uint32Array, sequence: number): Placed {
     const total = source.byteLength;
     if (this.#fd < 0) this.#create(total, this.base);
     else if (this.offset + total > this.#length) this.#roll(total);
-    const place = { position: this.position, segment: this.segment, offset: this.offset };
+    const place = this.place(sequence, total);
     if (this.#buffered + total > this.#buffer.byteLength) this.#flush();
     const large = total > this.#buffer.byteLength;
     const words = large ? source.slice() : this.#words;
@@ -304,6 +325,26 @@ class Writer {
     this.offset += total;
     this.bytes += total;
     return place;
+  }
+
+  /** Where the next record goes, of such a sequence and so many bytes. */
+  place(sequence: number, bytes = 0): Placed {
+    return { position: this.position, segment: this.segment, offset: this.offset, sequence, bytes, before: this.bytes };
+  }
+
+  /** Creates another file of the queue, on storage when this returns. */
+  file(name: string, bytes: Uint8Array): void {
+    const path = join(this.#directory, name);
+    const { fd } = openRegular(path, "rw", fs.constants.O_CREAT | fs.constants.O_EXCL, this.#permissions);
+    this.created.push(path);
+    try {
+      reserve(fd, bytes.byteLength, path);
+      writeFully(fd, bytes, 0, path);
+      giveTo(path, this.#owner);
+      syncFile(fd, path);
+    } finally {
+      fs.closeSync(fd);
+    }
   }
 
   /** Makes sure that there is a segment, and all of it on storage. */
@@ -339,9 +380,10 @@ class Writer {
 
   #roll(total: number): void {
     this.#flush();
-    const words = new DataView(new ArrayBuffer(16));
+    const words = new DataView(new ArrayBuffer(24));
     words.setBigUint64(0, BigInt(this.offset), true);
     words.setBigUint64(8, BigInt(this.segment + 1), true);
+    if (this.#log) words.setBigUint64(16, sealedWord(this.time, this.#salt), true);
     writeFully(this.#fd, new Uint8Array(words.buffer), SEGMENT_WORDS_OFFSET + 8, this.#path);
     this.#close();
     this.base += this.#length;
@@ -396,14 +438,16 @@ function rebuild(directory: string, found: Scan): QueueReport {
   const temporary = join(directory, `.control.${randomBytes(8).toString("hex")}.tmp`);
   const owner = ownerOf(directory, found);
   const id = randomBytes(16);
-  const ids = fs.readdirSync(directory).map((name) => segmentId(name) ?? 0);
-  const writer = new Writer(directory, id, Math.max(...ids, 0) + ID_HEADROOM, found.shape.segmentBytes, owner);
+  const present = fs.readdirSync(directory);
+  const ids = present.map((name) => segmentId(name) ?? 0);
+  const rebuilt = 1 + Math.max(found.rebuilt, ...present.map((name) => groupOfFile(name)?.rebuilt ?? 0));
+  const writer = new Writer(directory, id, Math.max(...ids, 0) + ID_HEADROOM, { segmentBytes: found.shape.segmentBytes, log: found.log }, owner);
   const quarantine = makeQuarantine(directory);
   try {
     for (const name of found.names) keep(join(directory, name), join(quarantine, name));
     syncDirectory(quarantine);
     syncDirectory(join(directory, ".."));
-    const { bytes, first } = write(writer, id, found);
+    const { bytes, first } = found.log ? writeLog(writer, id, found, rebuilt) : write(writer, id, found);
     const { fd } = openRegular(temporary, "rw", fs.constants.O_CREAT | fs.constants.O_EXCL, owner.mode & 0o777);
     try {
       reserve(fd, CONTROL_BYTES, control);
@@ -420,6 +464,9 @@ function rebuild(directory: string, found: Scan): QueueReport {
     const { report } = found;
     const kept = report.records;
     const notes = [...report.notes, `${kept} records were kept; the next one has sequence ${first + kept}`];
+    for (const { name, ok, length } of report.groups) {
+      if (!ok) notes.push(`group ${JSON.stringify(name)} goes on with ${length} records: it may get some for the second time`);
+    }
     return new QueueReport({ ...report, notes, quarantine });
   } catch (error) {
     fs.rmSync(temporary, { force: true });
@@ -471,45 +518,38 @@ function keep(path: string, other: string): void {
   }
 }
 
-/** Writes segments; returns the bytes of the control file that they go with, and the first sequence. */
-function write(writer: Writer, id: Uint8Array, { leased, runs, nextSequence, sequencesUnsure, shape, mark }: Scan): { bytes: Uint8Array; first: number } {
-  const salt = crc32c(id);
-  const waiting = runs.reduce((sum, run) => sum + run.last - run.first + 1, 0);
-  const lowest = leased[0]?.sequence ?? runs[0]?.first ?? nextSequence;
-  const gapless = lowest + leased.length + waiting === nextSequence;
+/** What {@linkcode write} and {@linkcode writeLog} have made: the bytes of the control file, and the first sequence. */
+interface Written {
+  readonly bytes: Uint8Array;
+  readonly first: number;
+}
+
+/** The sequence of the first of `count` records that are kept, the oldest of which has `lowest`. */
+function firstSequence({ nextSequence, sequencesUnsure }: Scan, lowest: number, count: number): number {
   // Readers expect sequences without a gap. So they stay only if there is none.
-  const first = gapless && !sequencesUnsure ? lowest : nextSequence + (sequencesUnsure ? SEQUENCE_HEADROOM : 0);
+  const gapless = lowest + count === nextSequence;
+  return gapless && !sequencesUnsure ? lowest : nextSequence + (sequencesUnsure ? SEQUENCE_HEADROOM : 0);
+}
+
+function countOf({ runs }: Scan): number {
+  return runs.reduce((sum, run) => sum + run.last - run.first + 1, 0);
+}
+
+/** Writes the segments of a work queue. */
+function write(writer: Writer, id: Uint8Array, found: Scan): Written {
+  const { leased, runs, nextSequence } = found;
+  const salt = crc32c(id);
+  const first = firstSequence(found, leased[0]?.sequence ?? runs[0]?.first ?? nextSequence, leased.length + countOf(found));
   let sequence = first;
   const head = writer.segment;
   const bytes = new Uint8Array(CONTROL_BYTES);
-  const view = new DataView(bytes.buffer);
-  const words = (offset: number, values: readonly number[]): void => values.forEach((value, i) => view.setBigUint64(offset + 8 * i, BigInt(value), true));
 
   const read = (record: LeasedRecord, before: LeasedRecord | undefined): Uint32Array => {
     if (before !== undefined && before.file !== record.file) before.file.close();
     return record.file.words(record.offset, record.bytes);
   };
-  const entries = leased.slice(0, LEASE_COUNT);
-  let leaseSum = 0;
-  entries.forEach((record, index) => {
-    const { position, segment, offset } = writer.add(read(record, entries[index - 1]), sequence);
-    let seal = salt;
-    for (const value of [sequence, position, segment, offset, record.bytes]) seal = crcOfNumber(value, seal);
-    leaseSum += seal;
-    const entry: number[] = [];
-    entry[LEASE.sequence] = sequence;
-    entry[LEASE.owner] = 0;
-    entry[LEASE.deadline] = 0;
-    entry[LEASE.attempts] = seal * (MAX_ATTEMPTS + 1) + Math.min(record.attempts, MAX_ATTEMPTS);
-    entry[LEASE.position] = position;
-    entry[LEASE.segment] = segment;
-    entry[LEASE.offset] = offset;
-    entry[LEASE.bytes] = record.bytes;
-    words(LEASES + LEASE_BYTES * index, entry);
-    sequence++;
-  });
-  const leasedBytes = writer.bytes;
-  const cursor = { position: writer.position, segment: writer.segment, offset: writer.offset, sequence };
+  const entries = leased.slice(0, LEASE_COUNT).map((record, i) => ({ ...writer.add(read(record, leased[i - 1]), sequence++), attempts: record.attempts }));
+  const cursor = writer.place(sequence);
   for (let i = LEASE_COUNT; i < leased.length; i++) writer.add(read(leased[i] as LeasedRecord, leased[i - 1]), sequence++);
   leased.at(-1)?.file.close();
   for (const { file, offset, end } of runs) {
@@ -521,7 +561,111 @@ function write(writer: Writer, id: Uint8Array, { leased, runs, nextSequence, seq
     file.close();
   }
   writer.finish();
+  const leases = writeLeases(bytes, LEASES, entries, salt);
+  writeControl(bytes, id, writer, found, { consumer: consumerWords(cursor, leases, head), sequence, fields: [] });
+  return { bytes, first };
+}
 
+/**
+ * Writes the segments of a log, and its groups' files, with the number that their names have from now on. Each group goes on with the first record
+ * that is kept from its place on; its leases are nobody's, and keep their attempts.
+ */
+function writeLog(writer: Writer, id: Uint8Array, found: Scan, rebuilt: number): Written {
+  const { runs, groups, shape, nextSequence, salt: oldSalt } = found;
+  const salt = crc32c(id);
+  const first = firstSequence(found, runs[0]?.first ?? nextSequence, countOf(found));
+  const start = writer.place(first);
+  const leased = new Map<number, Placed | undefined>(groups.flatMap(({ leases }) => leases.map((entry) => [entry.sequence, undefined])));
+  const waiting = groups.toSorted((a, b) => a.next - b.next);
+  const cursors = new Map<string, Placed>();
+  let sequence = first;
+  for (const { file, offset, end, first: firstOfRun } of runs) {
+    let number = firstOfRun;
+    for (let at = offset; at < end; number++) {
+      const total = file.words(at, 8)[1] as number;
+      const place = writer.add(file.words(at, total), sequence++);
+      // The segment of its tail has none yet.
+      writer.time = file.time(oldSalt) ?? Date.now();
+      if (leased.has(number)) leased.set(number, place);
+      for (; (waiting[0]?.next ?? Infinity) <= number; waiting.shift()) cursors.set((waiting[0] as GroupScan).name, place);
+      at += total;
+    }
+    file.close();
+  }
+  writer.finish();
+  const tail = writer.place(sequence);
+  for (const { name, leases, missed } of groups) {
+    const bytes = new TextEncoder().encode(name);
+    const groupSalt = crcOfBytes(bytes, salt);
+    const content = new Uint8Array(GROUP_BYTES);
+    const entries = leases.map((entry) => ({ ...(leased.get(entry.sequence) as Placed), attempts: entry.attempts }));
+    const cursor = cursors.get(name) ?? tail;
+    const head = entries[0] ?? cursor;
+    const cell = consumerWords(cursor, writeLeases(content, GROUP_LEASES, entries, groupSalt), head.segment);
+    cell[GROUP.headBase] = head.position - head.offset;
+    cell[GROUP.missed] = missed;
+    content.set(encodeHeader({ kind: "group", id, fields: [LEASE_COUNT, bytes.byteLength, crc32c(bytes)] }));
+    writeCells(new DataView(content.buffer), CONSUMER_CELLS, GROUP_WORDS, cell, groupSalt);
+    writer.file(groupFileName(name, rebuilt), content);
+  }
+  const bytes = new Uint8Array(CONTROL_BYTES);
+  const consumer = consumerWords(start, writeLeases(bytes, LEASES, [], salt), start.segment);
+  writeControl(bytes, id, writer, found, { consumer, sequence, fields: [1, shape.retainBytes, shape.retainMs, rebuilt] });
+  return { bytes, first };
+}
+
+function setWords(bytes: Uint8Array, offset: number, values: readonly number[]): void {
+  const view = new DataView(bytes.buffer);
+  values.forEach((value, i) => view.setBigUint64(offset + 8 * i, BigInt(value), true));
+}
+
+/** What a consumer cell says of a lease table. */
+interface Leases {
+  readonly count: number;
+  readonly bytes: number;
+  readonly sum: number;
+}
+
+/** Writes a lease table of records that are nobody's, one behind the other. */
+function writeLeases(bytes: Uint8Array, offset: number, entries: readonly (Placed & { readonly attempts: number })[], salt: number): Leases {
+  let sum = 0;
+  entries.forEach((record, index) => {
+    let seal = salt;
+    for (const value of [record.sequence, record.position, record.segment, record.offset, record.bytes]) seal = crcOfNumber(value, seal);
+    sum += seal;
+    const entry: number[] = [];
+    entry[LEASE.sequence] = record.sequence;
+    entry[LEASE.owner] = 0;
+    entry[LEASE.deadline] = 0;
+    entry[LEASE.attempts] = seal * (MAX_ATTEMPTS + 1) + Math.min(record.attempts, MAX_ATTEMPTS);
+    entry[LEASE.position] = record.position;
+    entry[LEASE.segment] = record.segment;
+    entry[LEASE.offset] = record.offset;
+    entry[LEASE.bytes] = record.bytes;
+    setWords(bytes, offset + LEASE_BYTES * index, entry);
+  });
+  return { count: entries.length, bytes: entries.reduce((total, entry) => total + entry.bytes, 0), sum };
+}
+
+function consumerWords(cursor: Placed, leases: Leases, head: number): number[] {
+  const words: number[] = [];
+  words[CONSUMER.position] = cursor.position;
+  words[CONSUMER.segment] = cursor.segment;
+  words[CONSUMER.offset] = cursor.offset;
+  words[CONSUMER.sequence] = cursor.sequence;
+  words[CONSUMER.bytes] = cursor.before;
+  words[CONSUMER.leased] = leases.count;
+  words[CONSUMER.leasedBytes] = leases.bytes;
+  words[CONSUMER.head] = head;
+  words[CONSUMER.leaseEnd] = leases.count;
+  words[CONSUMER.leaseSum] = leases.sum;
+  return words;
+}
+
+/** Fills in the control file that goes with what was written; `fields` are those of its header that only a log has. */
+function writeControl(bytes: Uint8Array, id: Uint8Array, writer: Writer, { shape, mark }: Scan, { consumer, sequence, fields }: { consumer: readonly number[]; sequence: number; fields: readonly number[] }): void {
+  const salt = crc32c(id);
+  const view = new DataView(bytes.buffer);
   const producer: number[] = [];
   producer[PRODUCER.position] = writer.position;
   producer[PRODUCER.segment] = writer.segment;
@@ -530,32 +674,20 @@ function write(writer: Writer, id: Uint8Array, { leased, runs, nextSequence, seq
   producer[PRODUCER.bytes] = writer.bytes;
   producer[PRODUCER.mark] = mark === undefined ? 0 : 2;
   if (mark !== undefined) writeMark(bytes, mark, salt);
-  const consumer: number[] = new Array<number>(CONSUMER_WORDS).fill(0);
-  consumer[CONSUMER.position] = cursor.position;
-  consumer[CONSUMER.segment] = cursor.segment;
-  consumer[CONSUMER.offset] = cursor.offset;
-  consumer[CONSUMER.sequence] = cursor.sequence;
-  consumer[CONSUMER.bytes] = leasedBytes;
-  consumer[CONSUMER.leased] = entries.length;
-  consumer[CONSUMER.leasedBytes] = leasedBytes;
-  consumer[CONSUMER.head] = head;
-  consumer[CONSUMER.leaseEnd] = entries.length;
-  consumer[CONSUMER.leaseSum] = leaseSum;
   const durable: number[] = [];
   durable[DURABLE.position] = writer.position;
   durable[DURABLE.segment] = writer.segment;
   durable[DURABLE.offset] = writer.offset;
   durable[DURABLE.sequence] = sequence;
   durable[DURABLE.failed] = 0;
-  bytes.set(encodeHeader({ kind: "queue", id, fields: [shape.segmentBytes, shape.maxBytes, SLOT_COUNT, LEASE_COUNT, shape.spares] }));
+  bytes.set(encodeHeader({ kind: "queue", id, fields: [shape.segmentBytes, shape.maxBytes, SLOT_COUNT, LEASE_COUNT, shape.spares, ...fields] }));
   writeCells(view, PRODUCER_CELLS, PRODUCER_WORDS, producer, salt);
   writeCells(view, CONSUMER_CELLS, CONSUMER_WORDS, consumer, salt);
   writeCells(view, DURABLE_CELLS, DURABLE_WORDS, durable, salt);
   const spares = Array.from({ length: shape.spares }, (_, i) => writer.spare(i));
-  words(SPARES, spares);
-  words(NEXT_SEGMENT, [writer.segment + 1 + shape.spares]);
+  setWords(bytes, SPARES, spares);
+  setWords(bytes, NEXT_SEGMENT, [writer.segment + 1 + shape.spares]);
   bytes.set(bootField(salt), BOOT);
-  return { bytes, first };
 }
 
 /** The mark of number 2, whose slot is the first: what the old one's number was does not matter. */
@@ -580,7 +712,12 @@ function writeCells(view: DataView, offset: number, count: number, values: reado
     view.setBigUint64(at + 112, BigInt(version), true);
     view.setUint32(at + 120, crcOfNumber(version, checksum), true);
   }
-  view.setBigUint64(offset, 2n | (BigInt(crcOfNumber(2, salt) & 0xffff) << 48n), true);
+  view.setBigUint64(offset, sealedWord(2, salt), true);
+}
+
+/** A value of 48 bits with its seal. */
+function sealedWord(value: number, salt: number): bigint {
+  return BigInt(value) | (BigInt(crcOfNumber(value, salt) & 0xffff) << 48n);
 }
 
 /** The commit. */
@@ -601,12 +738,14 @@ function replaceControl(temporary: string, control: string, { names }: Scan): vo
 /** Takes the old names away; each file has another one in the quarantine. What can't be removed is in nobody's way. */
 function clearAway(directory: string, { names }: Scan): void {
   for (const name of fs.readdirSync(directory)) {
-    const old = segmentId(name) !== undefined && names.includes(name);
+    const old = name !== CONTROL_NAME && names.includes(name);
     if (!old && !/^\.control\.[0-9a-f]{16}\.tmp$/.test(name)) continue;
+    const path = join(directory, name);
     try {
-      fs.unlinkSync(join(directory, name));
+      // Deno's unlinkSync removes empty directories, too.
+      if (fs.lstatSync(path).isFile()) fs.unlinkSync(path);
     } catch {
-      // A directory of that name, say.
+      // Nobody refers to it.
     }
   }
   syncDirectory(directory);

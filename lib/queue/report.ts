@@ -5,7 +5,8 @@
  */
 
 /**
- * The kinds of damage. All but "records" say that a part of the queue's own bookkeeping is not what it should be.
+ * The kinds of damage. All but "records" say that a part of the queue's own bookkeeping is not what it should be. "consumer-cell",
+ * "cells", "control-word" and "lease" may be of the control file or of a group's file: `file` says which.
  *
  * @example
  * ```ts
@@ -18,6 +19,8 @@
 export type QueueDamageCode =
   /** The control file is missing, or its header is not whole. */
   | "control"
+  /** A file that is not the group's that it should be: header, length, or the file of another group or queue. */
+  | "group"
   /** The version word or the current cell of a side does not hold. */
   | "producer-cell"
   | "consumer-cell"
@@ -106,6 +109,55 @@ export interface QueueSegment {
 }
 
 /**
+ * What a queue was made with.
+ *
+ * @example
+ * ```ts
+ * import { Queue, type QueueShape } from "holdfast";
+ * Queue.open("/tmp/example-shape.queue", { capacityBytes: 1 << 20 }).close();
+ * const shape: QueueShape | undefined = Queue.verify("/tmp/example-shape.queue").shape;
+ * shape; // { segmentBytes: 524288, maxBytes: 0, spares: 1 }
+ * ```
+ */
+export interface QueueShape {
+  /** Bytes of a segment file, unless a record needs a larger one. */
+  readonly segmentBytes: number;
+  /** Most bytes of records; 0: without a limit. */
+  readonly maxBytes: number;
+  /** Free segments that are kept. */
+  readonly spares: number;
+  /** Of a log: bytes that it retains; 0: without a limit. */
+  readonly retainBytes?: number;
+  /** Of a log: milliseconds that it retains; 0: without a limit. */
+  readonly retainMs?: number;
+}
+
+/**
+ * A group of a log as an examination found it. If its file is damaged, what it has to remove is what recovery would give it.
+ *
+ * @example
+ * ```ts
+ * import { Queue, type QueueReportGroup } from "holdfast";
+ * using queue = Queue.open<number>("/tmp/example-report-group.log", { group: "mail", autoUnlink: true });
+ * queue.push(1);
+ * const groups: readonly QueueReportGroup[] = Queue.verify("/tmp/example-report-group.log").groups;
+ * groups; // [{ name: "mail", ok: true, length: 1, leased: 0, missed: 0 }]
+ * ```
+ */
+export interface QueueReportGroup {
+  /** The name that it is opened by. */
+  readonly name: string;
+  /** Whether nothing in its file is damaged. */
+  readonly ok: boolean;
+  /** Records that it has still to remove, leased ones included. */
+  readonly length: number;
+  /** Of those, the ones that are leased. */
+  readonly leased: number;
+  /** Records that it never had, or had leased and not acknowledged, when the log's limits gave them up. */
+  readonly missed: number;
+}
+
+/**
  * What was examined and found.
  *
  * @example
@@ -125,12 +177,16 @@ export interface QueueReportData {
   /** The queue's id, 32 hexadecimal digits. */
   readonly id: string;
   /** What the queue was made with; undefined if the control file does not say. */
-  readonly shape: { readonly segmentBytes: number; readonly maxBytes: number; readonly spares: number } | undefined;
+  readonly shape: QueueShape | undefined;
+  /** Whether it is a log, read by groups. */
+  readonly log: boolean;
+  /** Its groups, by name. */
+  readonly groups: readonly QueueReportGroup[];
   /** Whole records that are in the queue, leased ones included. */
   readonly records: number;
   /** Their bytes, with their headers. */
   readonly bytes: number;
-  /** How many of them are leased. */
+  /** How many of them are leased; of a log, whose groups have leases of their own: 0. */
   readonly leased: number;
   /** Sequence of the first whole record, leased ones included; undefined if there is none. */
   readonly firstSequence: number | undefined;
@@ -183,6 +239,7 @@ function plural(count: number, noun: string): string {
  * const report = Queue.verify("/tmp/example-found.queue");
  * console.log(report.ok, report.records, report.leased, report.firstSequence, report.lastSequence); // true 2 0 1 2
  * console.log(report.id.length, report.bytes, report.shape?.maxBytes); // 32 80 0
+ * console.log(report.log, report.groups.length); // false 0
  * [...report.damage, ...report.gaps, ...report.foreign, ...report.notes]; // []
  * console.log(report.lost, report.behindDamage, report.behindTail, report.quarantine); // 0 0 0 undefined
  * console.log(report.path !== "", report.segments.length > 0, report.toString().includes("sound")); // true true true
@@ -193,6 +250,8 @@ export class QueueReport implements QueueReportData {
   readonly ok: boolean;
   readonly id: string;
   readonly shape: QueueReportData["shape"];
+  readonly log: boolean;
+  readonly groups: readonly QueueReportGroup[];
   readonly records: number;
   readonly bytes: number;
   readonly leased: number;
@@ -214,6 +273,8 @@ export class QueueReport implements QueueReportData {
     this.ok = data.ok;
     this.id = data.id;
     this.shape = data.shape;
+    this.log = data.log;
+    this.groups = data.groups;
     this.records = data.records;
     this.bytes = data.bytes;
     this.leased = data.leased;
@@ -239,9 +300,13 @@ export class QueueReport implements QueueReportData {
     const lines = [
       `${this.path}: ${this.ok ? "sound" : "DAMAGED"}`,
       `  id        ${this.id}`,
-      `  records   ${plural(this.records, "record")}, ${plural(this.bytes, "byte")}, ${this.leased} leased${range}`,
+      `  records   ${plural(this.records, "record")}, ${plural(this.bytes, "byte")}${this.log ? "" : `, ${this.leased} leased`}${range}`,
       `  segments  ${counts.filter(([, count]) => count > 0).map(([state, count]) => `${count} ${state}`).join(", ") || "none"}`,
     ];
+    for (const { name, ok, length, leased, missed } of this.groups) {
+      lines.push(`  group     ${JSON.stringify(name)}: ${plural(length, "record")} to remove, ${leased} leased, ${missed} missed${ok ? "" : "; DAMAGED"}`);
+    }
+    if (this.log && this.groups.length === 0) lines.push("  groups    none");
     if (this.lost > 0) {
       const gaps = this.gaps.slice(0, 20).map(({ first, last }) => (first === last ? `${first}` : `${first}-${last}`));
       if (this.gaps.length > gaps.length) gaps.push(`and ${this.gaps.length - gaps.length} more`);

@@ -3,8 +3,10 @@
  * queues, so that the two can be held against each other.
  *
  * Invariants:
- *   - It only reads, takes no lock, and may run while others use the queue. What they consumed meanwhile is left out: after the scan the
- *     cursor is read again, and damage in front of it is no damage.
+ *   - It only reads, takes no lock, and may run while others use the queue. The groups' files are read first, then the cursor, the tail, the
+ *     segments' words, the records, each before what may go in front of it; so what a group or the cursor has had was pushed before the tail was
+ *     read. What was consumed meanwhile is left out: after the records the cursor is read again, and damage in front of it is no damage. A
+ *     segment is given up only once the cursor that is published lies behind it.
  *   - A record counts if its checksum, which is seeded with the queue's id and the record's position, holds at its position. So it is
  *     that record, whatever else is damaged.
  *   - How many records there should be is taken from the two cells alone, which have checksums. So what is missing is never overlooked.
@@ -14,422 +16,49 @@
 import * as fs from "node:fs";
 import { join, resolve } from "node:path";
 import { fromFileSystem, MapError } from "../errors.ts";
-import { type QueueDamage, type QueueDamageCode, type QueueGap, QueueReport, type QueueSegment } from "./report.ts";
-
-// The numbers of docs/format.md, written down a second time on purpose.
-const HEADER_BYTES = 128;
-const FORMAT_VERSION = 1;
-const KIND_QUEUE = 2;
-const KIND_SEGMENT = 3;
-const PRODUCER_LOCK = 1024;
-const PRODUCER_CELLS = 1152;
-const PRODUCER_WORDS = 6;
-const MARKS = 256;
-const MARK_BYTES = 128;
-const MARK_OVERHEAD = 16;
-const DURABLE_CELLS = 1664;
-const DURABLE_WORDS = 5;
-const CONSUMER_LOCK = 2048;
-const CONSUMER_CELLS = 2176;
-const CONSUMER_WORDS = 10;
-const NEXT_SEGMENT = 3072;
-const SPARES = 3200;
-const MOST_SPARES = 16;
-const SLOTS = 4096;
-const SLOT_BYTES = 64;
-const SLOT_COUNT = 1024;
-const LEASES: number = SLOTS + SLOT_COUNT * SLOT_BYTES;
-const LEASE_BYTES = 64;
-const LEASE_COUNT = 4096;
-const CONTROL_BYTES: number = LEASES + LEASE_COUNT * LEASE_BYTES;
-const FIRST_RECORD = 256;
-const RECORD_OVERHEAD = 32;
-const MAX_WORD = 2n ** 53n - 1n;
-const ATTEMPTS = 2 ** 21;
+import { type QueueDamage, type QueueDamageCode, type QueueGap, QueueReport, type QueueReportGroup, type QueueSegment } from "./report.ts";
+import {
+  ATTEMPTS,
+  type Cell,
+  CONSUMER_CELLS,
+  CONSUMER_LOCK,
+  CONTROL_BYTES,
+  ControlFile,
+  type ControlState,
+  crc32c,
+  crcOfNumber,
+  DURABLE_CELLS,
+  FIRST_RECORD,
+  FORMAT_VERSION,
+  GROUP_BYTES,
+  GROUP_LEASES,
+  type GroupFile,
+  groupFileOf,
+  type GroupState,
+  hex,
+  isSame,
+  LEASE_BYTES,
+  LEASE_COUNT,
+  LEASES,
+  MARK_BYTES,
+  MARKS,
+  MAX_WORD,
+  MOST_SPARES,
+  NEXT_SEGMENT,
+  PRODUCER_CELLS,
+  PRODUCER_LOCK,
+  type RawLease,
+  readMark,
+  RECORD_OVERHEAD,
+  SegmentFile,
+  SLOT_BYTES,
+  SLOT_COUNT,
+  SLOTS,
+  SPARES,
+} from "./verify_files.ts";
 
 /** More damaged places than this are counted, not listed. */
 const LISTED = 1000;
-
-// CRC-32C eight bytes at a time: TABLES[k * 256 + b] is the checksum of byte b with k zero bytes behind it.
-const TABLES: Int32Array = makeTables();
-
-function makeTables(): Int32Array {
-  const tables = new Int32Array(8 * 256);
-  for (let byte = 0; byte < 256; byte++) {
-    let crc = byte;
-    for (let bit = 0; bit < 8; bit++) crc = (crc >>> 1) ^ ((crc & 1) === 0 ? 0 : 0x82f63b78);
-    tables[byte] = crc;
-  }
-  for (let i = 256; i < 8 * 256; i++) {
-    const before = tables[i - 256] as number;
-    tables[i] = (before >>> 8) ^ (tables[before & 255] as number);
-  }
-  return tables;
-}
-
-/** CRC-32C of 32-bit words `from..to` of `words`, continued from `seed`. */
-function crcOfWords(words: Uint32Array, from: number, to: number, seed: number): number {
-  const t = TABLES;
-  let crc = ~seed;
-  let i = from;
-  if ((to - from) & 1) {
-    const a = (words[i++] as number) ^ crc;
-    crc = (t[768 + (a & 255)] as number) ^ (t[512 + ((a >>> 8) & 255)] as number) ^ (t[256 + ((a >>> 16) & 255)] as number) ^ (t[a >>> 24] as number);
-  }
-  for (; i < to; i += 2) {
-    const a = (words[i] as number) ^ crc;
-    const b = words[i + 1] as number;
-    crc = (t[1792 + (a & 255)] as number) ^ (t[1536 + ((a >>> 8) & 255)] as number) ^ (t[1280 + ((a >>> 16) & 255)] as number) ^
-      (t[1024 + (a >>> 24)] as number) ^ (t[768 + (b & 255)] as number) ^ (t[512 + ((b >>> 8) & 255)] as number) ^
-      (t[256 + ((b >>> 16) & 255)] as number) ^ (t[b >>> 24] as number);
-  }
-  return ~crc >>> 0;
-}
-
-/** CRC-32C of bytes. Their number is a multiple of 4. */
-export function crc32c(bytes: Uint8Array, seed = 0): number {
-  const copy = bytes.slice();
-  return crcOfWords(new Uint32Array(copy.buffer, 0, copy.byteLength / 4), 0, copy.byteLength / 4, seed);
-}
-
-const word = new Uint32Array(2);
-
-/** CRC-32C of a number as eight bytes. */
-export function crcOfNumber(value: number, seed: number): number {
-  word[0] = value;
-  word[1] = Math.floor(value / 2 ** 32);
-  return crcOfWords(word, 0, 2, seed);
-}
-
-/** The checksum of the record in 32-bit words `from..to`, at a position of a queue. */
-export function recordChecksum(words: Uint32Array, from: number, to: number, salt: number, position: number): number {
-  return crcOfWords(words, from + 1, to, crcOfNumber(position, salt));
-}
-
-/** A file's header, as far as it holds. */
-interface RawHeader {
-  /** The error that opening has for it; undefined if it is whole. */
-  readonly error: MapError | undefined;
-  /** Whether the checksum holds. */
-  readonly whole: boolean;
-  readonly version: number;
-  readonly kind: number;
-  readonly id: Uint8Array;
-  readonly fields: readonly bigint[];
-}
-
-const MAGIC = "48465354 0d0a1a00".replace(" ", "");
-
-function hex(bytes: Uint8Array): string {
-  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
-}
-
-function readHeader(bytes: Uint8Array, kind: number, path: string): RawHeader {
-  const padded = new Uint8Array(HEADER_BYTES);
-  padded.set(bytes.subarray(0, HEADER_BYTES));
-  const view = new DataView(padded.buffer);
-  const version = view.getUint32(8, true);
-  const found = view.getUint32(12, true);
-  const magic = hex(padded.subarray(0, 8)) === MAGIC;
-  const whole = magic && bytes.byteLength >= HEADER_BYTES && view.getUint32(124, true) === crc32c(padded.subarray(0, 124));
-  const refuse = (code: string, text: string): MapError => new MapError(code, `'${path}' ${text}`, { path });
-  let error: MapError | undefined;
-  if (bytes.byteLength === 0) error = refuse("ERR_NOT_HOLDFAST", "is empty, not a file of holdfast");
-  else if (!magic) error = refuse("ERR_NOT_HOLDFAST", padded.every((byte) => byte === 0) ? "starts with zeros, not with holdfast's header" : "is a file of something else, not of holdfast");
-  else if (bytes.byteLength < HEADER_BYTES) error = refuse("ERR_CORRUPT", `is cut short: ${bytes.byteLength} bytes, a header has ${HEADER_BYTES}`);
-  else if (version > FORMAT_VERSION) error = refuse("ERR_VERSION", `has format version ${version}; this version of holdfast reads up to ${FORMAT_VERSION}, update it`);
-  else if (!whole) error = refuse("ERR_CORRUPT", "has a damaged header: its checksum does not hold");
-  else if (version === 0 || view.getUint32(16, true) !== 0x0a0b0c0d || view.getUint32(20, true) !== HEADER_BYTES) error = refuse("ERR_CORRUPT", "has a header that no version of holdfast wrote");
-  else if (found !== kind) error = refuse("ERR_KIND", `is a file of another kind (${found}), not a ${kind === KIND_QUEUE ? "queue" : "segment"}`);
-  const fields = Array.from({ length: 10 }, (_, i) => view.getBigUint64(40 + 8 * i, true));
-  return { error, whole, version, kind: found, id: padded.slice(24, 40), fields };
-}
-
-function system<T>(path: string, call: () => T): T {
-  try {
-    return call();
-  } catch (error) {
-    throw fromFileSystem(error, path);
-  }
-}
-
-function readAt(fd: number, target: Uint8Array, offset: number, path: string): number {
-  let done = 0;
-  while (done < target.byteLength) {
-    const count = system(path, () => fs.readSync(fd, target, done, target.byteLength - done, offset + done));
-    if (count === 0) break;
-    done += count;
-  }
-  return done;
-}
-
-/** The words of a producer or consumer cell. */
-export type Cell = readonly number[];
-
-interface ReadCell {
-  /** The words of the current cell; undefined if version word or cell do not hold. */
-  readonly current: Cell | undefined;
-  /** If they do not: those of the commit before, if that is known for sure. */
-  readonly before: Cell | undefined;
-  /** What is wrong. */
-  readonly reason: string;
-  /** Whether the cell that is not current holds too; if not, a writer died while it wrote it, or the bytes are damaged. */
-  readonly bothWhole: boolean;
-  /** The highest sequence that either cell has. */
-  readonly sequence: number;
-}
-
-function readCell(view: DataView, offset: number, count: number, salt: number): ReadCell {
-  const versionWord = view.getBigUint64(offset, true);
-  const version = versionWord & 0xffff_ffff_ffffn;
-  const versionHolds = Number(versionWord >> 48n) === (crcOfNumber(Number(version), salt) & 0xffff);
-  const cells = [0, 1].map((index) => {
-    const at = offset + 128 + 128 * index;
-    const words = new Uint32Array(2 * (count + 1));
-    for (let i = 0; i < 2 * count; i++) words[i] = view.getUint32(at + 4 * i, true);
-    words[2 * count] = view.getUint32(at + 112, true);
-    words[2 * count + 1] = view.getUint32(at + 116, true);
-    const own = view.getBigUint64(at + 112, true);
-    if (view.getUint32(at + 120, true) !== crcOfWords(words, 0, words.length, salt) || Number(own & 1n) !== index) return undefined;
-    const values = Array.from({ length: count }, (_, i) => view.getBigUint64(at + 8 * i, true));
-    if (values.some((value) => value > MAX_WORD)) return undefined;
-    return { version: own, values: values.map(Number) };
-  });
-  const bothWhole = cells[0] !== undefined && cells[1] !== undefined;
-  const sequence = Math.max(0, ...cells.map((cell) => cell?.values[3] ?? 0));
-  const chosen = cells[Number(version & 1n)];
-  const other = cells[1 - Number(version & 1n)];
-  if (versionHolds && chosen?.version === version) return { current: chosen.values, before: undefined, reason: "", bothWhole, sequence };
-  let before: Cell | undefined;
-  if (versionHolds && other?.version === version - 1n) before = other.values;
-  // Without the version word the newer of two may be one that was never committed; the older one was for sure.
-  if (!versionHolds && cells[0] !== undefined && cells[1] !== undefined) before = (cells[0].version < cells[1].version ? cells[0] : cells[1]).values;
-  return { current: undefined, before, reason: versionHolds ? "the checksum of the current cell does not hold" : "the version word is damaged", bothWhole, sequence };
-}
-
-/** The mark of a number, undefined if it does not hold. */
-function readMark(view: DataView, number: number, salt: number): Uint8Array | undefined {
-  const at = MARKS + MARK_BYTES * (number % 2);
-  const words = new Uint32Array(MARK_BYTES / 4);
-  for (let i = 0; i < words.length; i++) words[i] = view.getUint32(at + 4 * i, true);
-  const length = words[2] as number;
-  if (words[1] !== MARK_BYTES || length > MARK_BYTES - MARK_OVERHEAD || words[0] !== recordChecksum(words, 0, words.length, salt, number)) return undefined;
-  return new Uint8Array(view.buffer, at + MARK_OVERHEAD, length).slice();
-}
-
-/** An entry of the lease table whose record is still in the queue. */
-export interface RawLease {
-  readonly index: number;
-  readonly sequence: number;
-  readonly attempts: number;
-  readonly position: number;
-  readonly segment: number;
-  readonly offset: number;
-  readonly bytes: number;
-}
-
-/** What the control file says at one moment. */
-interface ControlState {
-  readonly header: RawHeader;
-  /** Length of the file; -1 if there is none. */
-  readonly size: number;
-  readonly view: DataView;
-  readonly producer: ReadCell;
-  readonly consumer: ReadCell;
-  readonly durable: ReadCell;
-  /** Nobody was in the middle of a change of the consumer side while it was read. */
-  readonly settled: boolean;
-}
-
-class ControlFile {
-  readonly path: string;
-  readonly fd: number;
-
-  constructor(path: string) {
-    this.path = path;
-    this.fd = openFile(path);
-  }
-
-  /** The header, as far as it is there. */
-  header(): RawHeader {
-    const bytes = new Uint8Array(HEADER_BYTES);
-    return readHeader(bytes.subarray(0, this.fd < 0 ? 0 : readAt(this.fd, bytes, 0, this.path)), KIND_QUEUE, this.path);
-  }
-
-  /**
-   * All of the file. Others may change it while it is read: what does not hold is read again, until it holds or stays the same.
-   */
-  read(salt: number): ControlState {
-    let last = "";
-    for (let round = 0; ; round++) {
-      const state = this.#readOnce(salt);
-      const { producer, consumer, durable, view } = state;
-      const holds = producer.current !== undefined && consumer.current !== undefined && durable.current !== undefined;
-      if (holds && (state.settled || round >= 20)) return state;
-      const now = [PRODUCER_CELLS, CONSUMER_CELLS, DURABLE_CELLS].map((offset) => hex(new Uint8Array(view.buffer, offset, 384))).join();
-      if (now === last && round >= 3) return state;
-      last = now;
-      if (round >= 1000) return state;
-    }
-  }
-
-  #readOnce(salt: number): ControlState {
-    const bytes = new Uint8Array(CONTROL_BYTES);
-    const size = this.fd < 0 ? -1 : system(this.path, () => fs.fstatSync(this.fd)).size;
-    const has = this.fd < 0 ? 0 : readAt(this.fd, bytes, 0, this.path);
-    const view = new DataView(bytes.buffer);
-    // Whether nobody was at work: no lock, and the same version word before and after the lease table was read.
-    let settled = view.getBigUint64(CONSUMER_LOCK, true) === 0n;
-    const again = new Uint8Array(CONSUMER_CELLS + 8 - CONSUMER_LOCK);
-    if (this.fd >= 0) readAt(this.fd, again, CONSUMER_LOCK, this.path);
-    const later = new DataView(again.buffer);
-    settled &&= later.getBigUint64(0, true) === 0n && later.getBigUint64(again.byteLength - 8, true) === view.getBigUint64(CONSUMER_CELLS, true);
-    return {
-      header: readHeader(bytes.subarray(0, Math.min(has, HEADER_BYTES)), KIND_QUEUE, this.path),
-      size,
-      view,
-      producer: readCell(view, PRODUCER_CELLS, PRODUCER_WORDS, salt),
-      consumer: readCell(view, CONSUMER_CELLS, CONSUMER_WORDS, salt),
-      durable: readCell(view, DURABLE_CELLS, DURABLE_WORDS, salt),
-      settled,
-    };
-  }
-
-  close(): void {
-    if (this.fd >= 0) fs.closeSync(this.fd);
-  }
-}
-
-/** A descriptor of a regular file; -1 if there is none of that name. */
-function openFile(path: string): number {
-  let fd: number;
-  try {
-    // A FIFO must not be waited for.
-    fd = fs.openSync(path, fs.constants.O_RDONLY | fs.constants.O_NONBLOCK);
-  } catch (error) {
-    const { code } = error as NodeJS.ErrnoException;
-    if (code === "ENOENT" || code === "ELOOP" || code === "ENXIO") return -1;
-    throw fromFileSystem(error, path);
-  }
-  if (fs.fstatSync(fd).isFile()) return fd;
-  fs.closeSync(fd);
-  return -1;
-}
-
-/** A segment's file, as it was found. */
-export class SegmentFile {
-  readonly name: string;
-  readonly path: string;
-  /** By its name. */
-  readonly nameId: number;
-  readonly size: number;
-  readonly header: RawHeader;
-  /** Its words, whatever they are. */
-  readonly base: number;
-  readonly end: number;
-  readonly next: number;
-  #fd: number;
-  #buffer: Uint8Array = new Uint8Array(0);
-  #words: Uint32Array = new Uint32Array(0);
-  #start = 0;
-  #bytes = 0;
-
-  constructor(directory: string, name: string, nameId: number) {
-    this.name = name;
-    this.path = join(directory, name);
-    this.nameId = nameId;
-    this.#fd = openFile(this.path);
-    const bytes = new Uint8Array(FIRST_RECORD);
-    const has = this.#fd < 0 ? 0 : readAt(this.#fd, bytes, 0, this.path);
-    this.size = this.#fd < 0 ? -1 : fs.fstatSync(this.#fd).size;
-    this.header = readHeader(bytes.subarray(0, Math.min(has, HEADER_BYTES)), KIND_SEGMENT, this.path);
-    const view = new DataView(bytes.buffer);
-    const number = (offset: number): number => {
-      const value = view.getBigUint64(offset, true);
-      return value > MAX_WORD ? -1 : Number(value);
-    };
-    this.base = number(128);
-    this.end = number(136);
-    this.next = number(144);
-    this.close();
-  }
-
-  /** The id in a whole header, or that of the name. */
-  get id(): number {
-    return this.header.error === undefined ? Number(this.header.fields[0]) : this.nameId;
-  }
-
-  /** Whether its words are such as readers take. */
-  get wordsPossible(): boolean {
-    return this.base >= 0 && this.next >= 0 && this.end >= 0 && this.end <= this.size;
-  }
-
-  /** Bytes that the segment takes in the queue's positions. */
-  get length(): number {
-    return this.header.error === undefined ? Number(this.header.fields[1]) : this.size;
-  }
-
-  /** Closes the file until it is read again. */
-  close(): void {
-    if (this.#fd >= 0) fs.closeSync(this.#fd);
-    this.#fd = -1;
-    this.#buffer = new Uint8Array(0);
-    this.#words = new Uint32Array(0);
-    this.#bytes = 0;
-  }
-
-  /** Forgets what was read, so that the next look is at the file again. */
-  refresh(): void {
-    this.#bytes = 0;
-  }
-
-  /** Has `length` bytes from `offset` on in memory; returns the index of the first as a 32-bit word, -1 beyond the end of the file. */
-  #load(offset: number, length: number): number {
-    if (offset >= this.#start && offset + length <= this.#start + this.#bytes) return (offset - this.#start) / 4;
-    if (offset + length > this.size) return -1;
-    if (this.#fd < 0) this.#fd = openFile(this.path);
-    if (this.#fd < 0) return -1;
-    const wanted = Math.max(length, 1 << 20);
-    if (this.#buffer.byteLength < wanted || this.#buffer.byteLength > Math.max(1 << 22, 2 * wanted)) {
-      this.#buffer = new Uint8Array(wanted);
-      this.#words = new Uint32Array(this.#buffer.buffer);
-    }
-    this.#start = offset;
-    this.#bytes = readAt(this.#fd, this.#buffer, offset, this.path);
-    return length <= this.#bytes ? 0 : -1;
-  }
-
-  /**
-   * The bytes of the whole record at `offset`, which lies within `limit`, if its checksum holds there; 0 otherwise. Its sequence is in
-   * `sequence` then.
-   */
-  recordAt(offset: number, limit: number, base: number, salt: number): number {
-    const head = this.#load(offset, RECORD_OVERHEAD);
-    if (head < 0) return 0;
-    const total = this.#words[head + 1] as number;
-    const length = this.#words[head + 2] as number;
-    const high = this.#words[head + 5] as number;
-    if (total < RECORD_OVERHEAD || total % 8 !== 0 || total > limit - offset || high >= 2 ** 21) return 0;
-    const padding = total - RECORD_OVERHEAD - length;
-    if (padding < 0 || padding > 7) return 0;
-    // Looked at first: what is only taken for a record's start must not have much memory read for it.
-    const tail = this.#load(offset + total - 8, 8);
-    if (tail < 0 || this.#words[tail] !== total) return 0;
-    const at = this.#load(offset, total);
-    if (at < 0 || this.#words[at] !== recordChecksum(this.#words, at, at + total / 4, salt, base + offset)) return 0;
-    this.sequence = (this.#words[at + 4] as number) + high * 2 ** 32;
-    return this.sequence === 0 ? 0 : total;
-  }
-
-  sequence = 0;
-
-  /** The record of `bytes` at `offset`, as 32-bit words; they are overwritten by the next read. */
-  words(offset: number, bytes: number): Uint32Array {
-    const at = this.#load(offset, bytes);
-    if (at < 0) throw new MapError("ERR_CORRUPT", `'${this.path}' has changed while it was read`, { path: this.path });
-    return this.#words.subarray(at, at + bytes / 4);
-  }
-}
 
 /** Whole records one behind the other, their sequences without a gap. */
 export interface Run {
@@ -457,6 +86,16 @@ export interface LeasedRecord {
   readonly attempts: number;
 }
 
+/** What is known of a group: where a new file of it starts. */
+export interface GroupScan {
+  readonly name: string;
+  /** Sequence of the next record to hand out, or of one that is lost in front of it. */
+  readonly next: number;
+  /** Entries of its lease table of whole records in front of that, by sequence. */
+  readonly leases: readonly RawLease[];
+  readonly missed: number;
+}
+
 /** All that an examination finds, for {@linkcode recover}. */
 export interface Scan {
   readonly report: QueueReport;
@@ -469,7 +108,11 @@ export interface Scan {
   /** Whether that may not be all: a cell is damaged, or power was lost. */
   readonly sequencesUnsure: boolean;
   /** What a new control file is made with. */
-  readonly shape: { readonly segmentBytes: number; readonly maxBytes: number; readonly spares: number };
+  readonly shape: { readonly segmentBytes: number; readonly maxBytes: number; readonly spares: number; readonly retainBytes: number; readonly retainMs: number };
+  /** Whether it is a log; then how often it was rebuilt, and its groups. */
+  readonly log: boolean;
+  readonly rebuilt: number;
+  readonly groups: readonly GroupScan[];
   readonly salt: number;
   /** The mark that was committed last, if it is whole. */
   readonly mark: Uint8Array | undefined;
@@ -477,6 +120,8 @@ export interface Scan {
   readonly names: readonly string[];
   /** A lease entry that was being written, or counts that a takeover would mend: no damage while machines run on. */
   readonly halfDone: boolean;
+  /** Whether the control file was replaced meanwhile: then this is of two queues. */
+  readonly replaced: boolean;
 }
 
 /** How {@linkcode scan} is to look. */
@@ -523,6 +168,53 @@ function cursorOf(cell: Cell): Cursor {
   return { ...tailOf(cell), leased, leasedBytes, head, leaseEnd, leaseSum };
 }
 
+/** A lease table, and what goes with it. */
+interface LeaseTable {
+  /** The name of its file. */
+  readonly file: string;
+  readonly view: DataView;
+  /** Where it starts there. */
+  readonly offset: number;
+  readonly salt: number;
+  readonly cursor: Cursor | undefined;
+  /** Whether the cell of the cursor is the current one. */
+  readonly current: boolean;
+  readonly settled: boolean;
+  /** Entries of records in front of this position count no more. */
+  readonly lost: number;
+  /** The control file, which has the slots. */
+  readonly slots: DataView;
+  /** The file as it is now. */
+  readonly again: () => DataView;
+}
+
+/** What the records of a log are, for the examination of its groups. */
+interface Records {
+  readonly runs: readonly Run[];
+  readonly tiles: readonly Tile[];
+  /** Position and sequence of the oldest that is kept. */
+  readonly kept: { readonly position: number; readonly sequence: number };
+  readonly tail: Tail | undefined;
+  readonly slots: DataView;
+  /** All sequences that are there, and those that the tail counts, are below. */
+  readonly end: number;
+  /** Whether a position is no longer kept by now: then what was just read there may be of another use of the segment. */
+  readonly isGone: (position: number) => boolean;
+}
+
+interface ExaminedGroup {
+  readonly group: QueueReportGroup;
+  readonly scan: GroupScan;
+  readonly halfDone: boolean;
+}
+
+/** The checksum of what does not change in a lease entry. */
+function sealOf(salt: number, sequence: number, position: number, segment: number, offset: number, bytes: number): number {
+  let seal = salt;
+  for (const value of [sequence, position, segment, offset, bytes]) seal = crcOfNumber(value, seal);
+  return seal;
+}
+
 class Examination {
   readonly #given: string;
   readonly #directory: string;
@@ -533,6 +225,8 @@ class Examination {
   #salt = 0;
   #foreignControl = false;
   #mark: Uint8Array | undefined;
+  #log = false;
+  #rebuilt = 0;
   #id: Uint8Array = new Uint8Array(16);
 
   constructor(path: string, options: ScanOptions) {
@@ -579,15 +273,18 @@ class Examination {
 
   #examine(control: ControlFile): Scan {
     this.#identify(control);
-    // First the cells, then the segments: the words of those in front of the tail do not change any more.
+    // First the groups, so that what they have had lies in front of the tail; then the cells; then the segments: the words of those in front of the
+    // tail do not change any more.
+    const groups = this.#groupFiles(this.#list());
     const state = control.read(this.#salt);
     const names = this.#list();
     const files = this.#segmentFiles(names);
     this.#checkControl(state, files);
     const ours = [...files.values()].filter((file) => file.size >= 0 && !this.#isForeign(file));
     const tail = state.producer.current ?? state.producer.before;
-    const cursor = state.consumer.current ?? state.consumer.before;
-    return this.#look(state, control, names, files, ours, tail && tailOf(tail), cursor && cursorOf(cursor));
+    // A log's older cell says that more is kept than is.
+    const cursor = state.consumer.current ?? (this.#log ? undefined : state.consumer.before);
+    return this.#look({ state, control, names, files, ours, groups, tail: tail && tailOf(tail), cursor: cursor && cursorOf(cursor) });
   }
 
   #segmentFiles(names: readonly string[]): Map<string, SegmentFile> {
@@ -603,8 +300,31 @@ class Examination {
     return files;
   }
 
+  /** The files of the log's groups, by name, as they are now. */
+  #groupFiles(names: readonly string[]): { file: GroupFile; state: GroupState }[] {
+    if (!this.#log) return [];
+    const files = names.flatMap((name) => groupFileOf(this.#directory, name) ?? []).filter((file) => file.rebuilt === this.#rebuilt);
+    const found = files.map((file) => ({ file, state: file.read(this.#salt) }));
+    // Removed since it was listed.
+    const there = found.filter(({ file, state }) => state.size >= 0 || fs.lstatSync(file.path, { throwIfNoEntry: false }) !== undefined);
+    return there.sort((a, b) => (a.file.group < b.file.group ? -1 : 1));
+  }
+
+  /** Finds out whether it is a log. Without a control file's word: one that has groups, or has noted when it went on from a segment. */
+  #identifyLog(header: { readonly error: MapError | undefined; readonly fields: readonly bigint[] }, names: readonly string[], files: readonly SegmentFile[]): void {
+    if (header.error === undefined && !this.#foreignControl) {
+      this.#log = header.fields[5] === 1n;
+      this.#rebuilt = Number(header.fields[8]);
+      return;
+    }
+    const groups = names.flatMap((name) => groupFileOf(this.#directory, name) ?? []);
+    this.#log = groups.length > 0 || files.some((file) => !this.#isForeign(file) && file.time(this.#salt) !== undefined);
+    const own = groups.filter((file) => isSame(file.read(this.#salt).header.id, this.#id));
+    this.#rebuilt = Math.max(0, ...(own.length > 0 ? own : groups).map(({ rebuilt }) => rebuilt));
+  }
+
   #isForeign(file: SegmentFile): boolean {
-    return file.header.whole && !file.header.id.every((byte, i) => byte === this.#id[i]);
+    return file.header.whole && !isSame(file.header.id, this.#id);
   }
 
   /** Finds out the queue's id. Throws what opening would if nothing says that there is a queue here. */
@@ -639,19 +359,20 @@ class Examination {
     }
     this.#id = id;
     this.#salt = crc32c(id);
+    this.#identifyLog(header, names, files);
   }
 
   #shape(state: ControlState, files: readonly SegmentFile[]): { shape: Scan["shape"]; known: boolean } {
     const { header } = state;
     const numbers = header.fields.map(Number);
-    const [segmentBytes = 0, maxBytes = 0, slots, leases, spares = 0] = numbers;
+    const [segmentBytes = 0, maxBytes = 0, slots, leases, spares = 0, log = 0, retainBytes = 0, retainMs = 0] = numbers;
     const sound = header.error === undefined && !this.#foreignControl && slots === SLOT_COUNT && leases === LEASE_COUNT && segmentBytes > FIRST_RECORD &&
-      spares >= 1 && spares <= MOST_SPARES && Number.isSafeInteger(segmentBytes) && Number.isSafeInteger(maxBytes);
-    if (sound) return { shape: { segmentBytes, maxBytes, spares }, known: true };
+      spares >= 1 && spares <= MOST_SPARES && log <= 1 && Number.isSafeInteger(segmentBytes) && Number.isSafeInteger(maxBytes);
+    if (sound) return { shape: { segmentBytes, maxBytes, spares, retainBytes, retainMs }, known: true };
     if (header.error === undefined && !this.#foreignControl) this.#report("control", "control", "the header has a shape that no version of holdfast wrote");
     // The most frequent length is that of the shape; larger ones hold a single large record.
     const lengths = files.map((file) => file.length).filter((length) => length >= 4096).sort((a, b) => a - b);
-    return { shape: { segmentBytes: lengths[0] ?? 1 << 20, maxBytes: 0, spares: 1 }, known: false };
+    return { shape: { segmentBytes: lengths[0] ?? 1 << 20, maxBytes: 0, spares: 1, retainBytes: 0, retainMs: 0 }, known: false };
   }
 
   #checkControl(state: ControlState, files: ReadonlyMap<string, SegmentFile>): void {
@@ -661,7 +382,7 @@ class Examination {
     if (producer.current === undefined) this.#report("producer-cell", "control", producer.reason, { offset: PRODUCER_CELLS });
     if (consumer.current === undefined) this.#report("consumer-cell", "control", consumer.reason, { offset: CONSUMER_CELLS });
     if (durable.current === undefined) this.#report("durable-cell", "control", durable.reason, { offset: DURABLE_CELLS });
-    else if ((durable.current[3] as number) > producer.sequence && (durable.current[3] as number) > this.#again().producer.sequence) {
+    else if ((durable.current[3] as number) > producer.sequence) {
       this.#report("cells", "control", `records up to ${durable.current[3]} are said to be on storage, but the tail is at ${producer.sequence}`, { offset: DURABLE_CELLS });
     }
     this.#mark = this.#readMark(state);
@@ -689,103 +410,203 @@ class Examination {
 
   /** The mark that was committed last. */
   #readMark(state: ControlState): Uint8Array | undefined {
-    const number = (state.producer.current ?? state.producer.before)?.[5] ?? 0;
-    if (number === 0) return undefined;
-    const mark = readMark(state.view, number, this.#salt);
-    if (mark !== undefined) return mark;
-    // Two commits while it was read are possible; the same number twice says that it was none.
-    const again = this.#again();
-    if (again.producer.current !== undefined && again.producer.current[5] !== number) return this.#readMark(again);
-    this.#report("mark", "control", "the checksum of the mark does not hold", { offset: MARKS + MARK_BYTES * (number % 2), bytes: MARK_BYTES });
+    for (let number = (state.producer.current ?? state.producer.before)?.[5] ?? 0; number !== 0; ) {
+      // The cell was read before the mark, and is read again after it: its slot is only written to once the number is another one.
+      const again = this.#again();
+      const mark = readMark(again.view, number, this.#salt);
+      if (mark !== undefined) return mark;
+      const now = again.producer.current?.[5] ?? number;
+      if (now === number) {
+        this.#report("mark", "control", "the checksum of the mark does not hold", { offset: MARKS + MARK_BYTES * (number % 2), bytes: MARK_BYTES });
+        return undefined;
+      }
+      number = now;
+    }
     return undefined;
-  }
-
-  /** The checksum of what does not change in a lease entry. */
-  #sealOf(sequence: number, position: number, segment: number, offset: number, bytes: number): number {
-    let seal = this.#salt;
-    for (const value of [sequence, position, segment, offset, bytes]) seal = crcOfNumber(value, seal);
-    return seal;
   }
 
   /**
    * The leases that count, and which of them are damaged. `missing` is the seal of the one that the table lacks by the cell's count and sum;
    * undefined unless it lacks just one.
    */
-  #leases(state: ControlState, cursor: Cursor | undefined): { entries: RawLease[]; complete: boolean; missing: number | undefined; halfDone: boolean } {
-    const { view } = state;
+  #leases({ file, view, offset: start, salt, cursor, current, settled, lost, slots, again }: LeaseTable): { entries: RawLease[]; complete: boolean; missing: number | undefined; halfDone: boolean } {
     const halves = new Uint32Array(view.buffer);
     const entries: RawLease[] = [];
     let halfDone = false;
     let sum = 0;
     const seen = new Set<number>();
+    const words = (of: DataView, offset: number): bigint[] => Array.from({ length: 8 }, (_, i) => of.getBigUint64(offset + 8 * i, true));
+    // The same in two more looks: nobody is at work on it.
+    const stays = (offset: number, raw: readonly bigint[]): boolean => [0, 1].every(() => words(again(), offset).every((value, i) => value === raw[i]));
     for (let index = 0; index < LEASE_COUNT; index++) {
-      const offset = LEASES + LEASE_BYTES * index;
+      const offset = start + LEASE_BYTES * index;
       if (halves.subarray(offset / 4, (offset + LEASE_BYTES) / 4).every((half) => half === 0)) continue;
-      const raw = Array.from({ length: 8 }, (_, i) => view.getBigUint64(offset + 8 * i, true));
+      const raw = words(view, offset);
       if (raw.some((value) => value > MAX_WORD)) {
-        if (!this.#stays(offset, raw)) continue;
-        this.#report("lease", "control", `lease entry ${index} has impossible words`, { offset });
+        if (!stays(offset, raw)) continue;
+        this.#report("lease", file, `lease entry ${index} has impossible words`, { offset });
         continue;
       }
       const [sequence, owner, , sealed, position, segment, at, bytes] = raw.map(Number) as [number, number, number, number, number, number, number, number];
       if (sequence === 0) continue;
       // Behind the end they do not count: a clear() that died has left them.
-      if (cursor !== undefined && state.consumer.current !== undefined && index >= cursor.leaseEnd) continue;
-      if (cursor !== undefined && sequence === cursor.sequence && state.consumer.current !== undefined) {
+      if (cursor !== undefined && current && index >= cursor.leaseEnd) continue;
+      if (cursor !== undefined && sequence === cursor.sequence && current) {
         halfDone = true; // was being written when its writer died
         continue;
       }
-      const seal = this.#sealOf(sequence, position, segment, at, bytes);
+      const seal = sealOf(salt, sequence, position, segment, at, bytes);
       const holds = Math.floor(sealed / ATTEMPTS) === seal;
-      if (!holds && !this.#stays(offset, raw)) {
+      // A group that catches up has its head behind them before it frees them.
+      if (holds && position < lost) continue;
+      if (!holds && !stays(offset, raw)) {
         halfDone = true;
         continue;
       }
       if (!holds || seen.has(sequence) || (cursor !== undefined && sequence > cursor.sequence)) {
         const what = !holds ? "is damaged: its seal does not hold" : seen.has(sequence) ? "stands for a record that another one stands for" : "does not fit the consumer cell";
-        if (state.settled || !holds) {
-          if (state.settled || cursor === undefined || sequence <= cursor.sequence) {
-            this.#report("lease", "control", `lease entry ${index} ${what}`, { offset });
+        if (settled || !holds) {
+          if (settled || cursor === undefined || sequence <= cursor.sequence) {
+            this.#report("lease", file, `lease entry ${index} ${what}`, { offset });
           }
         } else halfDone = true;
         if (!holds || seen.has(sequence)) continue;
         if (cursor !== undefined && sequence > cursor.sequence) continue;
       }
-      // Another process may be at it: what counts is what stays.
-      const slot = SLOTS + SLOT_BYTES * (owner % SLOT_COUNT);
-      if (Math.floor(owner / SLOT_COUNT) > Number(view.getBigUint64(slot, true)) && this.#stays(offset, raw) && Math.floor(owner / SLOT_COUNT) > Number(this.#again().view.getBigUint64(slot, true))) {
-        this.#report("lease", "control", `lease entry ${index} has an owner that never was, ${owner}`, { offset });
+      // Another process may be at it: what counts is what stays. The slot's generation was there before the entry.
+      const isNew = (of: DataView): boolean => Math.floor(owner / SLOT_COUNT) > Number(of.getBigUint64(SLOTS + SLOT_BYTES * (owner % SLOT_COUNT), true));
+      // After a power loss the slot may not be on storage; and the owner is gone anyway.
+      if (!this.#powerLoss && isNew(slots) && stays(offset, raw) && isNew(this.#again().view)) {
+        this.#report("lease", file, `lease entry ${index} has an owner that never was, ${owner}`, { offset });
       }
       seen.add(sequence);
       sum += seal;
       entries.push({ index, sequence, attempts: sealed % ATTEMPTS, position, segment, offset: at, bytes });
     }
-    if (cursor !== undefined && state.consumer.current !== undefined && (entries.length !== cursor.leased || sum !== cursor.leaseSum)) {
-      if (state.settled) {
-        this.#report("lease", "control", `by the consumer cell ${cursor.leased} records are leased, by the lease table ${entries.length}${entries.length === cursor.leased ? " others" : ""}`, { offset: LEASES });
+    const complete = cursor !== undefined && entries.length === cursor.leased && sum === cursor.leaseSum;
+    if (cursor !== undefined && current && !complete) {
+      if (settled) {
+        this.#report("lease", file, `by the consumer cell ${cursor.leased} records are leased, by the lease table ${entries.length}${entries.length === cursor.leased ? " others" : ""}`, { offset: start });
       } else halfDone = true;
     }
-    const complete = cursor !== undefined && entries.length === cursor.leased && sum === cursor.leaseSum;
     const missing = cursor !== undefined && entries.length === cursor.leased - 1 ? cursor.leaseSum - sum : undefined;
     return { entries: entries.sort((a, b) => a.sequence - b.sequence), complete, missing, halfDone };
   }
 
-  #look(
-    state: ControlState,
-    control: ControlFile,
-    names: readonly string[],
-    files: ReadonlyMap<string, SegmentFile>,
-    ours: readonly SegmentFile[],
-    tail: Tail | undefined,
-    cursor: Cursor | undefined,
-  ): Scan {
+  /** Examines a group's file. What it starts with if it is built anew is never behind what it has to have. */
+  #group({ file, state }: { file: GroupFile; state: GroupState }, records: Records): ExaminedGroup {
+    const { runs, tiles, kept, tail, slots, end, isGone } = records;
+    const { name } = file;
+    const { header, size, view, consumer } = state;
+    const found = (): number => this.#damage.length + this.#unlisted;
+    const before = found();
+    if (size !== GROUP_BYTES) this.#report("group", name, size < 0 ? "it is no regular file" : header.error?.message ?? `it has ${size} bytes instead of ${GROUP_BYTES}`);
+    else if (!file.isGroup(header, this.#id)) this.#report("group", name, header.error?.message ?? `it is not the file of group ${JSON.stringify(file.group)} of this queue`);
+    if (consumer.current === undefined) this.#report("consumer-cell", name, consumer.reason, { offset: CONSUMER_CELLS });
+    const owner = view.getBigUint64(CONSUMER_LOCK, true);
+    if (owner > MAX_WORD) this.#report("control-word", name, "the consumer lock word is no owner's", { offset: CONSUMER_LOCK });
+    else if (owner !== 0n) this.#notes.push(`the consumer lock of group ${JSON.stringify(file.group)} is held, or was when its holder died`);
+    const cell = consumer.current ?? consumer.before;
+    const count = (from: number): number => runs.reduce((sum, { first, last }) => sum + Math.max(0, last - Math.max(first, from) + 1), 0);
+    const answer = (next: number, leases: readonly RawLease[], missed: number, halfDone: boolean): ExaminedGroup => ({
+      group: { name: file.group, ok: found() === before, length: count(next) + leases.length, leased: leases.length, missed },
+      scan: { name: file.group, next, leases, missed },
+      halfDone,
+    });
+    if (cell === undefined) return answer(runs[0]?.first ?? end, [], 0, false);
+
+    const cursor = cursorOf(cell);
+    const [headBase, missedBefore] = cell.slice(10) as [number, number];
+    const table = this.#leases({
+      file: name,
+      view,
+      offset: GROUP_LEASES,
+      salt: file.salt(this.#salt),
+      cursor,
+      current: consumer.current !== undefined,
+      settled: state.settled,
+      lost: headBase,
+      slots,
+      again: () => file.read(this.#salt).view,
+    });
+    const base = cursor.position - cursor.offset;
+    const place = { offset: CONSUMER_CELLS, position: cursor.position };
+    const ahead = cursor.sequence > end || (!this.#powerLoss && tail !== undefined && (cursor.position > tail.position || cursor.bytes > tail.bytes));
+    if (ahead) this.#report("cells", name, `the cursor (sequence ${cursor.sequence}) is ahead of the tail (${end})`, place);
+    else if (headBase > base) this.#report("cells", name, `the oldest segment that it needs, at ${headBase}, is behind its cursor, at ${cursor.position}`, place);
+    else if (cursor.position >= kept.position) this.#groupPlace(name, cursor, records);
+    const head = tiles.find((tile) => tile.base === headBase);
+    const missing = this.#damage.some(({ code }) => code.startsWith("segment"));
+    if (!ahead && headBase + FIRST_RECORD >= kept.position && head?.file.id !== cursor.head && (head !== undefined || !missing)) {
+      this.#report("cells", name, `the oldest segment that it needs, ${cursor.head}, is not at position ${headBase}`, place);
+    }
+
+    // If it is not known for certain which records are leased: from the oldest one that may be on. What a death leaves half done, a takeover mends.
+    if (!table.complete && (state.settled || this.#powerLoss || consumer.current === undefined)) {
+      return answer(runs.find((run) => run.base >= headBase)?.first ?? end, [], missedBefore, table.halfDone);
+    }
+    const lost = table.entries.filter(({ position }) => position < kept.position);
+    const leases = table.entries.filter((entry) => {
+      if (lost.includes(entry) || entry.sequence >= Math.min(cursor.sequence, end)) return false;
+      const run = runs.find(({ first, last }) => entry.sequence >= first && entry.sequence <= last);
+      // It is among those that are lost.
+      if (run === undefined) return false;
+      const { file: segment } = run;
+      const whole = entry.position - entry.offset === run.base && segment.recordAt(entry.offset, entry.offset + entry.bytes, run.base, this.#salt) === entry.bytes;
+      if (whole && segment.sequence === entry.sequence) return true;
+      if (isGone(entry.position)) return false;
+      this.#report("lease", name, `lease entry ${entry.index} says that record ${entry.sequence} lies where it does not`, { offset: GROUP_LEASES + LEASE_BYTES * entry.index });
+      return false;
+    });
+    for (const { file: segment } of runs) segment.close();
+    const overtaken = Math.max(0, kept.sequence - cursor.sequence);
+    return answer(Math.max(kept.sequence, cursor.sequence), leases, missedBefore + overtaken + lost.length, table.halfDone);
+  }
+
+  /** Whether there is what a group's cursor says of its place, in what is kept. */
+  #groupPlace(name: string, { position, segment, offset, sequence }: Cursor, { runs, tiles, isGone }: Records): void {
+    const tile = tiles.find(({ base }) => base === position - offset);
+    const place = { offset: CONSUMER_CELLS, position };
+    if (tile === undefined) {
+      // Where a segment is missing, that was said.
+      if (!this.#damage.some(({ code }) => code.startsWith("segment"))) this.#report("cells", name, `the cursor is in segment ${segment} at position ${position}, where none lies`, place);
+      return;
+    }
+    if (tile.file.id !== segment) this.#report("cells", name, `the cursor is in segment ${segment}, but at position ${position} lies segment ${tile.file.id}`, place);
+    const run = runs.find((other) => other.base === tile.base && other.offset <= offset && other.end > offset);
+    if (run === undefined) return;
+    const whole = tile.file.recordAt(offset, run.end, tile.base, this.#salt) > 0;
+    if ((!whole || tile.file.sequence !== sequence) && !isGone(position)) this.#report("cells", name, `the cursor's record ${sequence} is not the one at position ${position}`, place);
+  }
+
+  #look({ state, control, names, files, ours, groups, tail, cursor }: {
+    state: ControlState;
+    control: ControlFile;
+    names: readonly string[];
+    files: ReadonlyMap<string, SegmentFile>;
+    ours: readonly SegmentFile[];
+    groups: readonly { file: GroupFile; state: GroupState }[];
+    tail: Tail | undefined;
+    cursor: Cursor | undefined;
+  }): Scan {
     const { shape, known } = this.#shape(state, ours);
     const sure = state.producer.current !== undefined;
     const beyond = this.#powerLoss || !sure;
     if (sure && state.consumer.current !== undefined && tail !== undefined && cursor !== undefined) {
       if (cursor.position > tail.position || cursor.sequence > tail.sequence || cursor.bytes > tail.bytes) this.#report("cells", "control", `the cursor (sequence ${cursor.sequence}) is ahead of the tail (${tail.sequence})`);
     }
-    const leases = this.#leases(state, cursor);
+    const leases = this.#leases({
+      file: "control",
+      view: state.view,
+      offset: LEASES,
+      salt: this.#salt,
+      cursor,
+      current: state.consumer.current !== undefined,
+      settled: state.settled,
+      lost: 0,
+      slots: state.view,
+      again: () => this.#again().view,
+    });
     // Which records are leased is not known for certain unless the table is that of the cell; in memory it is, but for a change under way.
     const lostLeases = !leases.complete && (state.settled || this.#powerLoss);
 
@@ -879,26 +700,36 @@ class Examination {
     if (lost > 0 && this.#damage.length === 0) this.#report("records", "control", `${lost} records are not where they should be`);
 
     const segments = this.#segments(files, tiles, state, cursor, byId);
-    const foreign = names.filter((name) => name !== "control" && !(files.get(name) !== undefined && !this.#isForeign(files.get(name) as SegmentFile)));
-    if (state.consumer.current === undefined) this.#notes.push("without the consumer cell nothing says which records were handed out: all that are there count, some for the second time");
+    const end = Math.max(tail?.sequence ?? 1, (runs.at(-1)?.last ?? 0) + 1);
+    const kept = { position: now?.position ?? 0, sequence: now?.sequence ?? 0 };
+    const isGone = (position: number): boolean => (control.read(this.#salt).consumer.current?.[0] ?? 0) > position;
+    const examined = { runs: runs.filter((run) => run.last >= start), tiles, kept, tail: sure ? tail : undefined, slots: state.view, end, isGone };
+    const found = groups.map((group) => this.#group(group, examined));
+    const groupNames = new Set(groups.map(({ file }) => file.name));
+    const foreign = names.filter((name) => name !== "control" && !groupNames.has(name) && !(files.get(name) !== undefined && !this.#isForeign(files.get(name) as SegmentFile)));
+    const halfDone = leases.halfDone || found.some((group) => group.halfDone);
+    if (state.consumer.current === undefined && this.#log) this.#notes.push("without the retention's cell all records that are there count as kept");
+    if (state.consumer.current === undefined && !this.#log) this.#notes.push("without the consumer cell nothing says which records were handed out: all that are there count, some for the second time");
     if (!sure) this.#notes.push("without the producer cell the tail is taken to be behind the last whole record");
-    if (!known) this.#notes.push("without the control file's header the limit of the queue's size is not known");
+    if (!known) this.#notes.push("without the control file's header the limits of the queue are not known");
     if (this.#unlisted > 0) this.#notes.push(`${this.#unlisted} more damaged places`);
     const sound = this.#damage.length === 0 && this.#unlisted === 0;
-    const kept = leased.records;
-    const first = kept[0]?.sequence ?? (waiting > 0 ? Math.max(runs.find((run) => run.last >= start)?.first ?? start, start) : undefined);
-    const lastOne = waiting > 0 ? runs.at(-1)?.last : kept.at(-1)?.sequence;
+    const records = leased.records;
+    const first = records[0]?.sequence ?? (waiting > 0 ? Math.max(runs.find((run) => run.last >= start)?.first ?? start, start) : undefined);
+    const lastOne = waiting > 0 ? runs.at(-1)?.last : records.at(-1)?.sequence;
     const bytes = sound && tail !== undefined && now !== undefined && behindTail === 0 && !leases.halfDone
-      ? Math.max(0, tail.bytes - now.bytes) + kept.reduce((sum, record) => sum + record.bytes, 0)
-      : runs.filter((run) => run.last >= start).reduce((sum, run) => sum + run.end - run.offset, 0) + kept.reduce((sum, record) => sum + record.bytes, 0);
+      ? Math.max(0, tail.bytes - now.bytes) + records.reduce((sum, record) => sum + record.bytes, 0)
+      : runs.filter((run) => run.last >= start).reduce((sum, run) => sum + run.end - run.offset, 0) + records.reduce((sum, record) => sum + record.bytes, 0);
     const report = new QueueReport({
       path: this.#given,
       ok: sound,
       id: hex(this.#id),
-      shape: known ? shape : undefined,
-      records: waiting + kept.length,
+      shape: known ? { segmentBytes: shape.segmentBytes, maxBytes: shape.maxBytes, spares: shape.spares, ...(this.#log ? { retainBytes: shape.retainBytes, retainMs: shape.retainMs } : {}) } : undefined,
+      log: this.#log,
+      groups: found.map(({ group }) => group),
+      records: waiting + records.length,
       bytes,
-      leased: kept.length,
+      leased: records.length,
       firstSequence: first,
       lastSequence: lastOne,
       segments,
@@ -918,18 +749,25 @@ class Examination {
       state.consumer.sequence,
       ...leases.entries.map((entry) => entry.sequence + 1),
       (runs.at(-1)?.last ?? 0) + 1,
+      ...groups.map((group) => group.state.consumer.sequence),
+      ...found.flatMap(({ scan: { leases } }) => leases.map((entry) => entry.sequence + 1)),
     );
     return {
       report,
       runs,
-      leased: kept,
+      leased: records,
       nextSequence,
       sequencesUnsure: this.#powerLoss || !sure || state.consumer.current === undefined,
       shape,
       salt: this.#salt,
       mark: this.#mark,
-      names: names.filter((name) => name === "control" || files.has(name)),
-      halfDone: leases.halfDone,
+      log: this.#log,
+      rebuilt: this.#rebuilt,
+      groups: found.map((group) => group.scan),
+      // Of a log also those of groups that a recovery has left which died.
+      names: names.filter((name) => name === "control" || files.has(name) || (this.#log && groupFileOf(this.#directory, name) !== undefined)),
+      halfDone,
+      replaced: control.replaced,
     };
   }
 
@@ -1044,6 +882,7 @@ class Examination {
     else if (file.size > file.length) this.#report("segment", file.name, `it has ${file.size} bytes instead of ${file.length}`, { ...place, offset: file.length });
     if (!file.wordsPossible) this.#report("segment-words", file.name, `its base ${file.base}, end ${file.end} and next ${file.next} are impossible`, { ...place, offset: 128 });
     if (tailBase === undefined || base >= tailBase) return;
+    if (this.#log && file.time(this.#salt) === undefined) this.#report("segment-words", file.name, "the time at which the log went on from it is damaged", { ...place, offset: 152 });
     if (file.end < FIRST_RECORD) this.#report("segment-words", file.name, `its end is ${file.end}, which is impossible`, { ...place, offset: 136 });
     if (following !== undefined && following.base === base + file.length && file.next !== following.file.id) {
       this.#report("segment-words", file.name, `it goes on in segment ${file.next}, but what follows is segment ${following.file.id}`, { ...place, offset: 144 });
@@ -1154,7 +993,7 @@ class Examination {
         }
         file.close();
       }
-      const exact = others.filter(({ file, base, offset, bytes, sequence }) => this.#sealOf(sequence, base + offset, file.id, offset, bytes) === missing);
+      const exact = others.filter(({ file, base, offset, bytes, sequence }) => sealOf(this.#salt, sequence, base + offset, file.id, offset, bytes) === missing);
       const [only] = exact;
       if (only !== undefined && exact.length === 1) {
         records.set(only.sequence, only);
@@ -1177,21 +1016,10 @@ class Examination {
   ): QueueSegment[] {
     const live = new Set(tiles.map((tile) => tile.file));
     // Those between the head and the cursor hold leased records; consumers walk over them.
-    if (cursor !== undefined && state.consumer.current !== undefined && cursor.head !== cursor.segment) {
-      let id = cursor.head;
-      for (let steps = 0; id !== cursor.segment && steps <= byId.size; steps++) {
-        const file = byId.get(id);
-        const following = file === undefined ? undefined : byId.get(file.next);
-        const sound = file !== undefined && file.header.error === undefined && file.size === file.length && file.wordsPossible;
-        if (file === undefined || !sound || following === undefined || following.base !== file.base + file.length) {
-          if (this.#headMoved(cursor)) break;
-          if (file === undefined) this.#report("segment-missing", `segment-${id}`, "it has leased records, or leads to one that has", { segment: id });
-          else this.#report(sound ? "segment-words" : "segment", file.name, `it does not lead to the segment of the cursor: ${sound ? `its base is ${file.base}, its end ${file.end}, its next ${file.next}` : (file.header.error?.message ?? `its length or its words (base ${file.base}, end ${file.end}, next ${file.next}) are wrong`)}`, { segment: file.nameId });
-          break;
-        }
-        live.add(file);
-        id = file.next;
-      }
+    if (cursor !== undefined && state.consumer.current !== undefined) {
+      const { walked, broken } = this.#walk(cursor, (id) => byId.get(id));
+      for (const file of walked) live.add(file);
+      if (broken !== undefined) this.#checkChain(byId);
     }
     const spares = new Set<number>();
     if (state.size >= 0 && state.header.error === undefined) {
@@ -1200,7 +1028,7 @@ class Examination {
         const id = state.view.getBigUint64(offset, true);
         if (id === 0n) continue;
         const file = byId.get(Number(id));
-        const good = id <= MAX_WORD && file !== undefined && file.header.error === undefined && file.size === file.length && file.nameId === file.id && file.wordsPossible && !live.has(file);
+        const good = id <= MAX_WORD && file !== undefined && isWhole(file) && file.nameId === file.id && !live.has(file);
         if (good && file.base === 0) spares.add(Number(id));
         else if (!this.#spareMoved(offset, id)) {
           this.#report("control-word", "control", `spare ${i} is segment ${id}, which is ${file === undefined ? "missing" : good ? "not free" : "damaged, or in use"}`, { offset });
@@ -1222,25 +1050,63 @@ class Examination {
     return segments.sort((a, b) => a.id - b.id);
   }
 
-  /** Whether the head is another one by now. */
-  #headMoved(cursor: Cursor): boolean {
-    const now = this.#again().consumer.current;
-    return now !== undefined && cursorOf(now).head !== cursor.head;
+  /** The segments from the head on to that of the cursor; `broken`: the id of one that does not lead on. */
+  #walk({ head, segment }: Cursor, of: (id: number) => SegmentFile | undefined): { walked: SegmentFile[]; broken: number | undefined } {
+    const walked: SegmentFile[] = [];
+    let id = head;
+    for (let file = of(id); id !== segment; file = of(id)) {
+      const following = file === undefined ? undefined : of(file.next);
+      if (file === undefined || !isWhole(file) || following === undefined || following.base !== file.base + file.length) return { walked, broken: id };
+      walked.push(file);
+      id = file.next;
+    }
+    return { walked, broken: undefined };
   }
 
-  /** Whether a spare was taken, or given back, since it was read. */
+  /**
+   * Reports where the segments do not lead from the head to that of the cursor. They may have been given up since they were read: so they are read
+   * again, between two looks at the cursor. If both have the same head, and the cursor in the same segment, none was given up meanwhile: the head
+   * is the same file a second time only after the tail has gone on into it, and the cursor has followed.
+   */
+  #checkChain(known: ReadonlyMap<number, SegmentFile>): void {
+    for (let look = 1; look <= MOST_CHAINS; look++) {
+      const before = this.#again().consumer.current;
+      if (before === undefined) return;
+      const cursor = cursorOf(before);
+      const files = new Map<number, SegmentFile>();
+      const { broken } = this.#walk(cursor, (id) => {
+        // By its name, or by its header, as they were found.
+        const file = files.get(id) ?? new SegmentFile(this.#directory, known.get(id)?.name ?? `segment-${id}`, known.get(id)?.nameId ?? id);
+        files.set(id, file);
+        return file.size < 0 ? undefined : file;
+      });
+      if (broken === undefined) return;
+      const after = this.#again().consumer.current;
+      const now = after && cursorOf(after);
+      if (now?.head !== cursor.head || now.position - now.offset !== cursor.position - cursor.offset) continue;
+      const file = files.get(broken);
+      if (file === undefined || file.size < 0) this.#report("segment-missing", `segment-${broken}`, "it has leased records, or leads to one that has", { segment: broken });
+      else this.#report(isWhole(file) ? "segment-words" : "segment", file.name, `it does not lead to the segment of the cursor: ${file.header.error?.message ?? `its base is ${file.base}, its end ${file.end}, its next ${file.next}, its length ${file.size}`}`, { segment: file.nameId });
+      return;
+    }
+  }
+
+  /**
+   * Whether a spare was taken, or given back, since it was read: it is damaged if that shows at a moment when no push is under way. A segment is
+   * free before it is a spare, and stays so until it is taken out.
+   */
   #spareMoved(offset: number, id: bigint): boolean {
-    if (this.#again().view.getBigUint64(offset, true) !== id) return true;
-    const file = new SegmentFile(this.#directory, `segment-${id}`, Number(id));
-    return id <= MAX_WORD && file.header.error === undefined && file.size === file.length && file.id === file.nameId && file.wordsPossible && file.base === 0;
-  }
-
-  /** Whether an entry is the same in two more looks: nobody is at work on it. */
-  #stays(offset: number, raw: readonly bigint[]): boolean {
-    return [0, 1].every(() => {
-      const { view } = this.#again();
-      return raw.every((value, i) => view.getBigUint64(offset + 8 * i, true) === value);
-    });
+    for (let look = 1; ; look++) {
+      const before = this.#again();
+      if (before.view.getBigUint64(offset, true) !== id) return true;
+      const file = new SegmentFile(this.#directory, `segment-${id}`, Number(id));
+      if (id <= MAX_WORD && isWhole(file) && file.id === file.nameId && file.base === 0) return true;
+      const after = this.#again();
+      if (after.view.getBigUint64(offset, true) !== id) return true;
+      const idle = [before, after].every(({ view }) => view.getBigUint64(PRODUCER_LOCK, true) === 0n) && isSame(before.producer.bytes, after.producer.bytes);
+      // A push that died, or is stopped, holds the lock for good.
+      if ((idle && look >= 3) || look >= 100) return false;
+    }
   }
 
   #again(): ControlState {
@@ -1253,17 +1119,20 @@ class Examination {
   }
 }
 
-/** How often a queue is read at most in which something looks damaged, and each time something else. */
-const MOST_LOOKS = 10;
+/** Whether a segment's file is such as readers take. */
+function isWhole(file: SegmentFile): boolean {
+  return file.header.error === undefined && file.size === file.length && file.wordsPossible;
+}
+
+/** How often the segments in front of the cursor are read again while they are given up. */
+const MOST_CHAINS = 100;
+/** How often a queue is read again that is replaced meanwhile. */
+const MOST_REPLACED = 100;
 
 /** See {@linkcode Queue.verify}. */
 export function verify(path: string): QueueReport {
-  let { report } = scan(path);
-  // A queue in use changes under the scan in more ways than one look at its cells before and after can tell. Damage stays.
-  for (let looks = 1; !report.ok && looks < MOST_LOOKS; looks++) {
-    const before = JSON.stringify(report.damage);
-    ({ report } = scan(path));
-    if (JSON.stringify(report.damage) === before) break;
+  for (let look = 1; ; look++) {
+    const { report, replaced } = scan(path);
+    if (report.ok || !replaced || look >= MOST_REPLACED) return report;
   }
-  return report;
 }

@@ -599,28 +599,6 @@ test("after a power loss: a lease table of another moment than its cell costs no
   assert.deepEqual(a.popMany(1e6), [150, 151, ...numbers(39, 161)], "of one moment: just what is due");
 });
 
-test("a damaged log is not rebuilt as something else", () => {
-  const path = files.next("log");
-  {
-    using queue = Queue.open<number>(path, { group: "a", ...SMALL });
-    push(queue, numbers(300));
-  }
-  const sound = saved(path);
-  comeBack(path, sound);
-  const fd = fs.openSync(join(path, "segment-2"), "r+");
-  fs.writeSync(fd, new Uint8Array(500).fill(7), 0, 500, 1000);
-  fs.closeSync(fd);
-  const names = fs.readdirSync(path);
-  assertThrows(() => Queue.open(path, { group: "a" }), mapError("ERR_CORRUPT", /damaged log/));
-  assertThrows(() => Queue.recover(path), mapError("ERR_CORRUPT", /damaged log/));
-  assert.deepEqual(fs.readdirSync(path), names);
-  using reading = Queue.open<number>(path, { group: "a", mode: "r" });
-  assert.equal(reading.peek(), 0);
-  comeBack(path, sound);
-  using queue = Queue.open<number>(path, { group: "a" });
-  assert.deepEqual(queue.popMany(1e6), numbers(300));
-});
-
 test("model: groups with leases against plain arrays", () => {
   let state = 7;
   const random = (below: number): number => {

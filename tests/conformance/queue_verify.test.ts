@@ -3,11 +3,15 @@ import assert from "node:assert/strict";
 import * as fs from "node:fs";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
+import { syncBuiltinESMExports } from "node:module";
 import { test } from "node:test";
 import { Worker } from "node:worker_threads";
-import { CONSUMER_CELLS, DURABLE_CELLS, LEASES, NEXT_SEGMENT, PRODUCER_CELLS, SLOTS, SPARES } from "../../lib/layout/queue.ts";
-import { Counters, Queue, type QueueReport } from "../../mod.ts";
+import { CONSUMER, CONSUMER_CELLS, DURABLE_CELLS, LEASES, NEXT_SEGMENT, PRODUCER_CELLS, SLOTS, SPARES } from "../../lib/layout/queue.ts";
+import { Counters, type Lease, Queue, type QueueReport } from "../../mod.ts";
 import { assertThrows, mapError, typeError } from "../support/errors.ts";
+import { randomFrom } from "../support/fuzz.ts";
+import { currentRuntime } from "../support/runtimes.ts";
+import { skipFor } from "../support/skip.ts";
 import { temporaryFiles } from "../support/temporary.ts";
 
 const files = temporaryFiles();
@@ -241,7 +245,7 @@ test("while others push, pop, lease and give segments up, nothing looks damaged"
   await ready;
   const ended = answer();
   let looks = 0;
-  for (const end = performance.now() + 2000; performance.now() < end; looks++) {
+  for (const end = performance.now() + 2000; performance.now() < end || looks <= 5; looks++) {
     const report = Queue.verify(path);
     assert.equal(report.ok, true, String(report));
     assert.equal(report.lost, 0);
@@ -252,3 +256,155 @@ test("while others push, pop, lease and give segments up, nothing looks damaged"
   assert.ok(looks > 5, `${looks} looks`);
   assert.equal(Queue.verify(path).ok, true);
 });
+
+/** Runs `look` with `before` called ahead of each call that reads files, with its number. Returns how many calls there were. */
+function interrupted(look: () => void, before: (call: number) => void): number {
+  const target = (fs as unknown as { default: Record<string, (...args: unknown[]) => unknown> }).default;
+  const names = ["openSync", "readSync", "fstatSync", "statSync", "lstatSync", "readdirSync"];
+  const real = names.map((name) => target[name] as (...args: unknown[]) => unknown);
+  let calls = 0;
+  let inside = false;
+  names.forEach((name, i) => {
+    target[name] = (...args: unknown[]) => {
+      if (!inside) {
+        inside = true;
+        try {
+          before(++calls);
+        } finally {
+          inside = false;
+        }
+      }
+      return (real[i] as (...args: unknown[]) => unknown)(...args);
+    };
+  });
+  syncBuiltinESMExports();
+  try {
+    look();
+  } finally {
+    names.forEach((name, i) => (target[name] = real[i] as (...args: unknown[]) => unknown));
+    syncBuiltinESMExports();
+  }
+  return calls;
+}
+
+const nodeOnly = currentRuntime === "node" ? undefined : "it puts itself before the calls of node:fs, which works in Node only";
+const sound = (path: string, what: string) => (): void => {
+  const report = Queue.verify(path);
+  assert.ok(report.ok && report.lost === 0, `${what}: ${report}`);
+};
+
+const cycle = "in the middle of it the queue goes round, until the oldest segment is the same file again: no damage";
+test(cycle, skipFor(cycle, nodeOnly), () => {
+  const path = files.next("queue");
+  using queue = Queue.open<number>(path, { capacityBytes: 8192 });
+  const inSegment = 90;
+  let lease: Lease<number> | undefined;
+  const headOf = (): number => {
+    const control = fs.readFileSync(join(path, "control"));
+    const current = Number(control.readBigUInt64LE(CONSUMER_CELLS) & 1n);
+    return Number(control.readBigUInt64LE(CONSUMER_CELLS + 128 + 128 * current + 8 * CONSUMER.head));
+  };
+  // The oldest segment has a lease, and the cursor is some segments further.
+  const span = (): void => {
+    queue.pushMany(Array.from({ length: 4 * inSegment }, (_, i) => i));
+    lease = queue.lease();
+    queue.popMany(3 * inSegment);
+  };
+  const round = (): void => {
+    const head = headOf();
+    lease?.ack();
+    // The first segment that is given up is the spare, which is used again next.
+    queue.popMany(1000);
+    for (let i = 0; headOf() !== head; i++) {
+      assert.ok(i < 2 * inSegment, `segment ${head} is not the oldest again`);
+      queue.push(i);
+      queue.pop();
+    }
+    span();
+    assert.equal(headOf(), head);
+  };
+  span();
+  const look = sound(path, "going round");
+  const calls = interrupted(look, () => {});
+  assert.ok(calls > 10);
+  for (let at = 1; at <= calls; at++) {
+    interrupted(sound(path, `before call ${at}`), (call) => {
+      if (call === at) round();
+    });
+  }
+});
+
+const readOn = "in the middle of it the groups of a log read on, and their segments are used again: no damage";
+test(readOn, skipFor(readOn, nodeOnly), () => {
+  const path = files.next("log");
+  using a = Queue.open<number>(path, { capacityBytes: 8192, group: "a" });
+  using b = Queue.open<number>(path, { group: "b" });
+  const leases: Lease<number>[] = [];
+  const round = (): void => {
+    for (const lease of leases.splice(0)) lease.ack();
+    for (const queue of [a, b]) queue.popMany(1000);
+    a.pushMany(Array.from({ length: 250 }, (_, i) => i));
+    for (const queue of [a, b]) {
+      for (let i = 0; i < 3; i++) leases.push(queue.lease() as Lease<number>);
+      queue.popMany(120);
+    }
+  };
+  round();
+  const calls = interrupted(sound(path, "reading on"), () => {});
+  assert.ok(calls > 10);
+  for (let at = 1; at <= calls; at++) {
+    interrupted(sound(path, `before call ${at}`), (call) => {
+      if (call === at) round();
+    });
+  }
+});
+
+for (const kind of ["queue", "log"]) {
+  const name = `a ${kind} that is changed between any two of its steps: no damage`;
+  test(name, skipFor(name, nodeOnly), () => {
+    const first = Number(process.env.HOLDFAST_FUZZ_SEED ?? 1);
+    for (let seed = first; seed < first + Number(process.env.HOLDFAST_FUZZ_ROUNDS ?? 3); seed++) {
+      const path = files.next(kind);
+      const random = randomFrom(seed);
+      const queues = kind === "queue"
+        ? [0, 1].map(() => Queue.open<string>(path, { codec: "text", capacityBytes: 8192 }))
+        : ["a", "b"].map((group) => Queue.open<string>(path, { codec: "text", capacityBytes: 8192, group, ...(seed % 3 === 0 ? { retainBytes: 9000 } : {}) }));
+      const leases: Lease<string>[] = [];
+      const settle = (): void => {
+        const [lease] = leases.splice(random(leases.length), 1);
+        try {
+          if (random(3) === 0) lease?.release();
+          else lease?.ack();
+        } catch (error) {
+          assert.equal((error as { code?: string }).code, "ERR_STALE_LEASE");
+        }
+      };
+      const act = (): void => {
+        const queue = queues[random(2)] as Queue<string>;
+        if (queue.length > 400) queue.popMany(300);
+        const what = random(12);
+        if (what < 4) queue.pushMany(Array.from({ length: 1 + random(random(3) === 0 ? 120 : 4) }, () => "v".repeat(random(100))));
+        else if (what < 6) queue.popMany(1 + random(random(3) === 0 ? 150 : 4));
+        else if (what < 8 && leases.length < 20) {
+          const lease = queue.lease();
+          if (lease !== undefined) leases.push(lease);
+        } else if (what < 10) settle();
+        else if (what < 11 && random(6) === 0) queue.clear();
+        else if (random(4) === 0) queue.compact();
+        else if (random(30) === 0) queue.push("L".repeat(9000));
+      };
+      for (let i = 0; i < 60; i++) act();
+      const often = 1 + random(5);
+      for (let look = 0; look < 3; look++) {
+        let acts = 0;
+        interrupted(sound(path, `seed ${seed}, look ${look}`), () => {
+          // At some time it stops: the examination has its end, too.
+          while (random(6) < often && acts++ < 300) act();
+        });
+      }
+      sound(path, `seed ${seed}, at rest`)();
+      for (const queue of queues) queue.close();
+      fs.rmSync(path, { recursive: true });
+    }
+  });
+}

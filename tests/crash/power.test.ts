@@ -21,7 +21,11 @@ function assertKept(reports: readonly CutReport[]): void {
 }
 
 test("simulated power cuts: every record declared durable is there", () => {
-  assertKept(pageCuts(files.folder, 40, 1));
+  assertKept(pageCuts("queue", files.folder, 40, 1));
+});
+
+test("simulated power cuts of a log: there for each of its groups", () => {
+  assertKept(pageCuts("log", files.folder, 40, 1));
 });
 
 const real = "real power cuts on ext4: every record declared durable is there";

@@ -214,19 +214,19 @@ export function judge(report: CutReport, { records, cursor = 1, leased }: OnDisk
   report.cuts++;
 }
 
-/** What a queue hands out that is opened after a cut, held to the same promises. */
-export function judgeOpened(report: CutReport, path: string, promises: Promises, taken: number): void {
+/** What a queue hands out that is opened after a cut, or a log to a group, held to the same promises. */
+export function judgeOpened(report: CutReport, path: string, promises: Promises, taken: number, group?: string): void {
   try {
-    consumeAll(report, path, promises, taken);
+    consumeAll(report, path, promises, taken, group);
   } catch (error) {
     report.unusable++;
     if (report.durability !== "lie") console.error(`# ${report.durability}, cut ${report.cuts}: ${(error as Error).stack}`);
   }
 }
 
-function consumeAll(report: CutReport, path: string, promises: Promises, taken: number): void {
+function consumeAll(report: CutReport, path: string, promises: Promises, taken: number, group: string | undefined): void {
   anotherBoot(path);
-  using queue = Queue.open<Numbered>(path);
+  using queue = Queue.open<Numbered>(path, group === undefined ? {} : { group });
   if (queue.recovered !== undefined) report.recovered++;
   const seen = new Set<string>();
   const last = new Map<number, number>();

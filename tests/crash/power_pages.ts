@@ -1,7 +1,7 @@
 /**
- * Simulated power cuts, on any machine: a queue is used while a model of the disk follows it. What a sync covers is on the disk of the model;
- * besides, the kernel writes back pages whenever it likes, and it is a matter of chance which. A cut leaves, of each page that was changed since,
- * the old or the new content, of each new file its name or nothing, and each removed file perhaps still there.
+ * Simulated power cuts, on any machine: a queue, or a log with two groups, is used while a model of the disk follows it. What a sync covers is
+ * on the disk of the model; besides, the kernel writes back pages whenever it likes, and it is a matter of chance which. A cut leaves, of each
+ * page that was changed since, the old or the new content, of each new file its name or nothing, and each removed file perhaps still there.
  *
  * From the shell: node tests/crash/power_pages.ts [CUTS] [SEED]
  */
@@ -151,26 +151,41 @@ class ModelDisk {
   }
 }
 
+/** A log is read by two groups, by each with one of the two handles. */
+export type CutKind = "queue" | "log";
+const GROUPS = ["a", "b"];
+
 /** One run of a queue, with a cut at its end. */
-function runOnce(folder: string, report: CutReport, chance: () => number): void {
+function runOnce(kind: CutKind, folder: string, report: CutReport, chance: () => number): void {
   const path = join(folder, "queue");
   const after = join(folder, "after");
   const promises = new Promises();
-  Queue.open(path, { capacityBytes: SEGMENTS_BYTES }).close();
+  // Of a log each group has its own; gone from all of it is what both have taken.
+  const own = kind === "log" ? GROUPS.map(() => new Promises()) : [];
+  const taken = new Set<string>();
+  Queue.open(path, { capacityBytes: SEGMENTS_BYTES, groups: kind === "log" }).close();
+  // Creating a group is not what is cut here.
+  if (kind === "log") for (const group of GROUPS) Queue.open(path, { group }).close();
   const disk = new ModelDisk(path, chance);
   const mode = report.durability === "lie" ? "each" : report.durability;
   const batch = mode === "batch" ? { flushEveryCount: FLUSH_EVERY_COUNT, flushEveryMs: 100_000 } : {};
   try {
     disk.settle();
     disk.lying = report.durability === "lie";
-    const queues = [0, 1].map(() => Queue.open<Numbered>(path, { durability: mode, ...batch }));
+    const queues = GROUPS.map((group) => Queue.open<Numbered>(path, { durability: mode, ...batch, ...(kind === "log" ? { group } : {}) }));
     const pushed = [0, 0];
     const consuming = chance();
     // In half of the runs all records have one length, so that sums of bytes give nothing away.
     const fixed = chance() < 0.5;
     const steps = 5 + Math.floor(200 * chance());
     const started = performance.timeOrigin;
-    const say = (line: string): void => promises.add(`${line} ${started}`);
+    const say = (line: string): void => [promises, ...own].forEach((each) => each.add(`${line} ${started}`));
+    const sayTaken = (line: string, by: number): void => {
+      if (kind === "queue") return say(`${mode === "each" ? "R" : "T"} ${line}`);
+      own[by]?.add(`${mode === "each" ? "R" : "T"} ${line} ${started}`);
+      if (taken.has(line)) promises.add(`T ${line} ${started}`);
+      taken.add(line);
+    };
     for (let step = 0; step < steps; step++) {
       const producer = Math.floor(2 * chance());
       const queue = queues[producer] as Queue<Numbered>;
@@ -184,7 +199,7 @@ function runOnce(folder: string, report: CutReport, chance: () => number): void 
           if (chance() < 0.2) lease?.release();
           else if (chance() < 0.8) (value = lease?.value), lease?.ack();
         }
-        if (value !== undefined) say(`${mode === "each" ? "R" : "T"} ${value[0]} ${value[1]}`);
+        if (value !== undefined) sayTaken(`${value[0]} ${value[1]}`, producer);
       } else {
         const count = chance() < 0.2 ? 1 + Math.floor(6 * chance()) : 1;
         const first = (pushed[producer] as number) + 1;
@@ -202,26 +217,30 @@ function runOnce(folder: string, report: CutReport, chance: () => number): void 
       say(`W ${queue.durableSequence}`);
       if (chance() < 0.1) disk.writeBack(chance() ** 2);
     }
-    promises.settle(Infinity);
+    for (const each of [promises, ...own]) each.settle(Infinity);
     disk.cut(after);
     queues.forEach((queue) => queue.close());
   } finally {
     disk.restore();
   }
   judge(report, readDisk(after), promises, 0);
-  judgeOpened(report, after, promises, 0);
+  if (kind === "queue") judgeOpened(report, after, promises, 0);
+  own.forEach((each, i) => {
+    report.removed += each.removed.size;
+    judgeOpened(report, after, each, 0, GROUPS[i]);
+  });
 }
 
 /** Cuts `cuts` times, with each durability in turn. */
-export function pageCuts(folder: string, cuts: number, seed: number): CutReport[] {
+export function pageCuts(kind: CutKind, folder: string, cuts: number, seed: number): CutReport[] {
   const reports = durabilities.map(emptyReport);
   for (let cut = 0; cut < cuts; cut++) {
     const own = fs.mkdtempSync(join(folder, "cut-"));
     const chance = random(seed + cut);
     try {
-      runOnce(own, reports[cut % reports.length] as CutReport, chance);
+      runOnce(kind, own, reports[cut % reports.length] as CutReport, chance);
     } catch (error) {
-      throw new Error(`cut ${cut} of seed ${seed} (${(durabilities[cut % reports.length] as Durability)}): ${(error as Error).stack}`);
+      throw new Error(`${kind}, cut ${cut} of seed ${seed} (${(durabilities[cut % reports.length] as Durability)}): ${(error as Error).stack}`);
     } finally {
       fs.rmSync(own, { recursive: true, force: true });
     }
@@ -233,10 +252,12 @@ if (import.meta.main) {
   const [cuts = 200, seed = Date.now() % 1_000_000] = process.argv.slice(2).map(Number);
   const folder = fs.mkdtempSync(join(os.tmpdir(), "holdfast-power-"));
   try {
-    const reports = pageCuts(folder, cuts, seed);
-    console.log(`seed ${seed}`);
-    console.table(reports);
-    if (reports.some((report) => report.cuts > 0 && violations(report) > 0 !== (report.durability === "lie"))) process.exitCode = 1;
+    for (const kind of ["queue", "log"] as const) {
+      const reports = pageCuts(kind, folder, cuts, seed);
+      console.log(`${kind}, seed ${seed}`);
+      console.table(reports);
+      if (reports.some((report) => report.cuts > 0 && violations(report) > 0 !== (report.durability === "lie"))) process.exitCode = 1;
+    }
   } finally {
     fs.rmSync(folder, { recursive: true, force: true });
   }

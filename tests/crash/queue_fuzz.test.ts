@@ -8,6 +8,7 @@ import { MapError, Queue } from "../../mod.ts";
 import { atEnd } from "../support/cleanup.ts";
 import { commandLine, currentRuntime } from "../support/runtimes.ts";
 import { temporaryFiles } from "../support/temporary.ts";
+import { fuzzLogs } from "./log_fuzz.ts";
 import { fuzzQueues } from "./queue_fuzz.ts";
 
 const files = temporaryFiles();
@@ -16,6 +17,14 @@ test("damaged queues: a clear error or the right records, and verify tells", () 
   const folder = files.next("fuzz");
   fs.mkdirSync(folder);
   const figures = fuzzQueues({ folder, count: 40, seed: Number(process.env.HOLDFAST_FUZZ_SEED ?? 1) });
+  console.log(`# ${JSON.stringify(figures)}`);
+  assert.ok(figures.refused > 0 && figures.failed > 0 && figures.unnoticed > 0 && figures.damaged > 0 && figures.recovered > 0);
+});
+
+test("damaged logs: the same for each group", () => {
+  const folder = files.next("fuzz");
+  fs.mkdirSync(folder);
+  const figures = fuzzLogs({ folder, count: 40, seed: Number(process.env.HOLDFAST_FUZZ_SEED ?? 1) });
   console.log(`# ${JSON.stringify(figures)}`);
   assert.ok(figures.refused > 0 && figures.failed > 0 && figures.unnoticed > 0 && figures.damaged > 0 && figures.recovered > 0);
 });

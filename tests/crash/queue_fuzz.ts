@@ -3,19 +3,19 @@
  * pushed to, emptied and recovered. What must come of it: a clear error or the right records; never a wrong one, never fewer without a word, never a
  * hang; and `Queue.verify` tells of damage whenever anything was lost.
  *
- * Usage: queue_fuzz.ts COUNT SEED [FIRST]. Prints a line of figures; a failure names round, seed and damage.
+ * The same of logs: log_fuzz.ts. Usage: queue_fuzz.ts COUNT SEED [FIRST]. Prints a line of figures; a failure names round, seed and damage.
  */
 import assert from "node:assert/strict";
 import * as fs from "node:fs";
 import * as os from "node:os";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
-import { LEASES, SLOTS } from "../../lib/layout/queue.ts";
+import { CONSUMER_CELLS, CONSUMER_LOCK, GROUP_LEASES, LEASES, SLOTS } from "../../lib/layout/queue.ts";
 import { MapError, Queue, type QueueReport } from "../../mod.ts";
 import { randomFrom } from "../support/fuzz.ts";
 
-type Files = Map<string, Uint8Array>;
-type Random = (below: number) => number;
+export type Files = Map<string, Uint8Array>;
+export type Random = (below: number) => number;
 
 /** A sound queue as it lies on disk, and what is in it. */
 interface Template {
@@ -48,12 +48,12 @@ export interface FuzzFigures {
 
 const CODES = new Set(["ERR_NOT_HOLDFAST", "ERR_VERSION", "ERR_KIND", "ERR_CORRUPT", "ERR_FAULT", "ESTALE"]);
 
-function readFiles(path: string): Files {
+export function readFiles(path: string): Files {
   return new Map(fs.readdirSync(path).sort().map((name) => [name, new Uint8Array(fs.readFileSync(join(path, name)))]));
 }
 
 /** Writes a directory; zeros are left out as holes, which makes it cheap. */
-function writeFiles(path: string, files: Files): void {
+export function writeFiles(path: string, files: Files): void {
   fs.mkdirSync(path, { recursive: true });
   for (const [name, bytes] of files) {
     const fd = fs.openSync(join(path, name), "w", 0o600);
@@ -66,13 +66,13 @@ function writeFiles(path: string, files: Files): void {
   }
 }
 
-function sameFiles(path: string, files: Files): boolean {
+export function sameFiles(path: string, files: Files): boolean {
   const names = fs.readdirSync(path);
   return names.length === files.size && names.every((name) => Buffer.compare(fs.readFileSync(join(path, name)), files.get(name) as Uint8Array) === 0);
 }
 
 /** A value that says of itself which one it is, and is no other one's part. */
-function valueOf(tag: string, number: number): string {
+export function valueOf(tag: string, number: number): string {
   return `${tag}${number}:${"abcdefghij".repeat(8).slice(number % 7, (number * 13) % 80)};${number}`;
 }
 
@@ -135,14 +135,15 @@ function templates(folder: string): Template[] {
 
 /** Half of the places are in what matters most. */
 function place(name: string, size: number, random: Random): number {
-  const areas: number[][] = name === "control" ? [[0, 128], [1024, 700], [1152, 384], [1664, 384], [2048, 600], [2176, 384], [3072, 8], [3200, 24], [3456, 8], [3584, 24], [SLOTS, 128], [LEASES, 640]] : [[0, 128], [128, 24], [256, 2048], [256, 3840]];
+  const ofGroup = [[0, 128], [CONSUMER_LOCK, 8], [CONSUMER_CELLS, 384], [GROUP_LEASES, 640]];
+  const areas: number[][] = name.startsWith("group-") ? ofGroup : name === "control" ? [[0, 128], [1024, 700], [1152, 384], [1664, 384], [2048, 600], [2176, 384], [3072, 8], [3200, 24], [3456, 8], [3584, 24], [SLOTS, 128], [LEASES, 640]] : [[0, 128], [128, 24], [256, 2048], [256, 3840]];
   if (size === 0) return 0;
   const [start, length] = random(3) > 0 ? (areas[random(areas.length)] as [number, number]) : [0, size];
   return Math.min(size - 1, start + random(length));
 }
 
-/** Does one damage to `files`; says what. */
-function damage(files: Files, other: Files, random: Random): string {
+/** Does one damage to `files`; says what. Groups' files are swapped with each other, and with those of another log. */
+export function damage(files: Files, other: Files, random: Random): string {
   const names = [...files.keys()];
   const segments = names.filter((name) => name.startsWith("segment-"));
   const name = names.length === 0 ? undefined : random(3) === 0 && files.has("control") ? "control" : (names[random(names.length)] as string);
@@ -186,8 +187,9 @@ function damage(files: Files, other: Files, random: Random): string {
       return `${name} made longer by ${longer.byteLength - size} bytes`;
     }
     case 9: {
-      if (segments.length < 2) return "no two segments to swap";
-      const [first, second] = [segments[random(segments.length)], segments[random(segments.length)]] as [string, string];
+      const alike = name.startsWith("group-") ? names.filter((other) => other.startsWith("group-")) : segments;
+      if (alike.length < 2) return "no two to swap";
+      const [first, second] = [alike[random(alike.length)], alike[random(alike.length)]] as [string, string];
       const kept = files.get(first) as Uint8Array;
       files.set(first, files.get(second) as Uint8Array);
       if (random(2) === 0) {
@@ -223,12 +225,12 @@ function damage(files: Files, other: Files, random: Random): string {
   }
 }
 
-function copyOf(files: Files): Files {
+export function copyOf(files: Files): Files {
   return new Map([...files].map(([name, bytes]) => [name, bytes.slice()]));
 }
 
 /** The error of an allowed code; anything else is thrown on. */
-function errorOf(call: () => void): MapError | undefined {
+export function errorOf(call: () => void): MapError | undefined {
   try {
     call();
     return undefined;
@@ -239,7 +241,7 @@ function errorOf(call: () => void): MapError | undefined {
 }
 
 /** Asserts that `found` are some of `all`, in order, each at most once. */
-function assertAmong(found: readonly string[], all: readonly string[], what: string): void {
+export function assertAmong(found: readonly string[], all: readonly string[], what: string): void {
   let at = -1;
   for (const value of found) {
     at = all.indexOf(value, at + 1);

@@ -26,6 +26,8 @@ const TROUBLE = "tests/conformance/queue_trouble.test.ts";
 const CRASH = "tests/crash/queue.test.ts";
 const STOPPED = "tests/crash/stopped.test.ts";
 const NOTICES = "tests/mutation/notices.test.ts";
+const LOG_RECOVERY = "tests/conformance/queue_log_recovery.test.ts";
+const VERIFY_TEST = "tests/conformance/queue_verify.test.ts";
 const COMMIT = "csrc/commit.c";
 const RECORD = "csrc/record.c";
 const CONTROL = "lib/queue/control.ts";
@@ -33,6 +35,8 @@ const CONSUMER = "lib/queue/consumer.ts";
 const PRODUCER = "lib/queue/producer.ts";
 const LEASES = "lib/queue/leases.ts";
 const SEGMENTS = "lib/queue/segments.ts";
+const RECOVER = "lib/queue/recover.ts";
+const VERIFY = "lib/queue/verify.ts";
 
 const WRITE_CELL = "if (!write_cell(&pair->cells[next & 1], count, next, salt, values)) return HF_E_INVAL;";
 const WRITE_RECORD = "const result = this.#hf.hf_record_write(region.address + offset, outbox.stamp(0, sequence), total, control.salt, position);";
@@ -303,5 +307,36 @@ export const mutations: readonly Mutation[] = [
       },
     ],
     tests: [EVERY_CALL("push into the next segment, a spare")],
+  },
+  // ---- recovery of logs, and verify
+  {
+    name: "owners in groups' files are not looked at when a slot is taken",
+    edits: [{ file: CONTROL, find: "for (const owner of groupOwners(this.directory, this.rebuilt)) look(owner);", put: "groupOwners(this.directory, this.rebuilt);" }],
+    tests: [LOG_RECOVERY],
+  },
+  {
+    name: "a recovered log's groups keep the names of their files",
+    edits: [{ file: RECOVER, find: "writer.file(groupFileName(name, rebuilt), content);", put: "fs.rmSync(join(writer.created[0] as string, \"..\", groupFileName(name)), { force: true });\n    writer.file(groupFileName(name), content);" }],
+    tests: [LOG_RECOVERY],
+  },
+  {
+    name: "a recovered group starts behind the record that it is to have next",
+    edits: [{ file: RECOVER, find: "for (; (waiting[0]?.next ?? Infinity) <= number;", put: "for (; (waiting[0]?.next ?? Infinity) < number;" }],
+    tests: [LOG_RECOVERY],
+  },
+  {
+    name: "a group's leases are taken as they are, whatever its cell says",
+    edits: [{ file: VERIFY, find: "if (!table.complete && (state.settled || this.#powerLoss || consumer.current === undefined)) {", put: "if (table.entries.length < 0) {" }],
+    tests: [LOG_RECOVERY],
+  },
+  {
+    name: "what looks damaged in front of the cursor is not read again",
+    edits: [{ file: VERIFY, find: "if (now?.head !== cursor.head || now.position - now.offset !== cursor.position - cursor.offset) continue;", put: "if (now?.head !== cursor.head) continue;" }, { file: VERIFY, find: "if (broken === undefined) return;", put: "" }],
+    tests: [VERIFY_TEST],
+  },
+  {
+    name: "damage at a place that was given up meanwhile counts",
+    edits: [{ file: VERIFY, find: "const isGone = (position: number): boolean => (control.read(this.#salt).consumer.current?.[0] ?? 0) > position;", put: "const isGone = (position: number): boolean => position < 0;" }],
+    tests: [VERIFY_TEST],
   },
 ];
