@@ -9,7 +9,6 @@ import process from "node:process";
 import { parseArgs } from "node:util";
 import { Child, killChildren, scriptOf } from "../child.ts";
 import { describeMachine } from "../report.ts";
-import type { Runtime } from "../workloads.ts";
 import { drawCharts } from "./chart.ts";
 import type { Place } from "./peer.ts";
 import type { Figures, Role, Round } from "./pipeline.ts";
@@ -26,6 +25,7 @@ import {
   peers,
   PER_SECOND,
   type Point,
+  runtimeTitles,
   type Subject,
   subjectsOf,
   subjectTitle,
@@ -42,7 +42,7 @@ are npm packages are left out, and nothing is drawn; without redis-server on the
   --rounds N    runs of each (default 5, with --smoke 1)
   --only NAME   only workloads whose name contains NAME (repeatable): ${workloads.map(({ name }) => name).join(", ")}
   --peer NAME   only this peer (repeatable): ${peers.join(", ")}
-  --json FILE   also write all figures to FILE, and charts beside it (FILE's name, with .svg)
+  --json FILE   also write all figures to FILE, and three charts beside it (.svg)
   --dir DIR     where the files are to lie, in a folder that is removed at the end (default ${os.tmpdir()})
   --smoke       tiny sizes: shows that all of it works, the figures mean nothing
   --help        print this text
@@ -199,7 +199,9 @@ class Bench {
 
   #subjects(workload: Workload): Subject[] {
     for (const [peer, why] of Object.entries(workload.leftOut) as [PeerName, string][]) this.absent.push({ workload: workload.name, peer, point: "", why });
-    return subjectsOf(workload).filter(({ peer }) => {
+    return subjectsOf(workload).filter(({ peer, runtime }) => {
+      // Where only sizes are tiny, what is compared shows in one runtime that it works.
+      if (this.#options.smoke && peer !== "holdfast" && runtime !== peerFacts[peer].runtimes[0]) return false;
       const why = this.#absentPeers.get(peer);
       if (why !== undefined && this.#options.peers.includes(peer)) this.absent.push({ workload: workload.name, peer, point: "", why });
       return why === undefined && this.#options.peers.includes(peer);
@@ -455,8 +457,7 @@ function packageFile(name: string): string {
 
 function describe(folder: string, missing: ReadonlyMap<PeerName, string>): Machine {
   const { cpu, cpus, kernel, fileSystem, loadAverage, versions } = describeMachine(folder, "");
-  const titles: Readonly<Record<Runtime, string>> = { node: "Node", bun: "Bun", deno: "Deno" };
-  const all = Object.entries(titles).map(([name, title]) => [title, versions[name] as string]);
+  const all = Object.entries(runtimeTitles).map(([name, title]) => [title, versions[name] as string]);
   for (const name of peers) {
     const { needs } = peerFacts[name];
     if (needs !== undefined && !missing.has(name)) all.push([needs, (JSON.parse(readFileSync(packageFile(needs), "utf8")) as { version: string }).version]);

@@ -31,7 +31,7 @@ export interface Subject {
   readonly runtime: Runtime;
 }
 
-const runtimeTitles: Readonly<Record<Runtime, string>> = { node: "Node", bun: "Bun", deno: "Deno" };
+export const runtimeTitles: Readonly<Record<Runtime, string>> = { node: "Node", bun: "Bun", deno: "Deno" };
 
 export function subjectTitle({ peer, runtime }: Subject): string {
   return `${peerFacts[peer].title}, ${runtimeTitles[runtime]}`;
@@ -109,6 +109,7 @@ function bytes(...sizes: number[]): Point[] {
 
 const one: readonly Point[] = [{ title: "", value: 0 }];
 const count = (value: number): Point => ({ title: value.toLocaleString("en-US"), value });
+const oneByOne: Point = { title: "one at a time", value: 1 };
 const oneProcess = "one process at a time can have it open";
 const inProcess = "it is no memory of several processes";
 const inMemory = "it is gone with its process";
@@ -157,13 +158,13 @@ export const workloads: readonly Workload[] = [
     points: [{ title: "each", value: 1 }, { title: `a batch of ${BATCH}, per record`, value: BATCH }],
     leftOut: { mmap: notDurable, shared: notDurable },
   },
-  { name: "pipeline", title: "One producer, one consumer", ...pipelines, points: [count(1), { title: `by ${BATCH}`, value: BATCH }], pairs: 1 },
+  { name: "pipeline", title: "One producer, one consumer", ...pipelines, points: [oneByOne, { title: `by ${BATCH}`, value: BATCH }], pairs: 1 },
   {
     name: "pipeline-2",
     title: "Two producers, two consumers",
     ...pipelines,
     leftOut: { ...pipelines.leftOut, fs: noTail },
-    points: [count(1)],
+    points: [oneByOne],
     pairs: 2,
   },
   {
