@@ -39,7 +39,7 @@ const headlines: readonly (readonly [workload: string, point: string, part: stri
   ["pipeline-2", "one at a time", ""],
   ["latency", "", "p50"],
   ["durable", "each", ""],
-  ["cold-open", "after kill -9", ""],
+  ["cold-open", "after kill -9", "first of its process"],
 ];
 
 /** Panels of a row. */

@@ -9,6 +9,7 @@ import process from "node:process";
 import { parseArgs } from "node:util";
 import { Child, killChildren, scriptOf } from "../child.ts";
 import { describeMachine } from "../report.ts";
+import type { Runtime } from "../workloads.ts";
 import { drawCharts } from "./chart.ts";
 import type { Place } from "./peer.ts";
 import type { Figures, Role, Round } from "./pipeline.ts";
@@ -126,25 +127,26 @@ function sizesOf({ rounds, smoke }: Options): Sizes {
 class Member {
   readonly #child: Child;
 
-  constructor({ peer, runtime }: Subject, what: string) {
-    const [exe, args] = scriptOf(runtime, path.join("compare", "subject.ts"), peer);
-    if (runtime === "deno") args.splice(1, 0, "--unstable-kv");
-    this.#child = new Child(`${what} of ${peer} in ${runtime}`, exe, args);
+  private constructor(child: Child) {
+    this.#child = child;
   }
 
-  async ready(): Promise<void> {
-    await this.#child.ready();
+  static async start({ peer, runtime }: Subject, what: string): Promise<Member> {
+    const [exe, args] = scriptOf(runtime, path.join("compare", "subject.ts"));
+    if (runtime === "deno") args.splice(1, 0, "--unstable-kv");
+    const member = new Member(new Child(`${what} of ${peer} in ${runtime}`, exe, args));
+    await member.#child.ready();
+    return member;
   }
 
   async ask<T = number>(request: Request): Promise<T[]> {
     return JSON.parse(await this.#child.ask(JSON.stringify(request))) as T[];
   }
 
-  async end(): Promise<void> {
-    await this.#child.close();
-  }
-
-  /** Has it kill itself. */
+  /**
+   * Has it kill itself: what it has found is said, and what it has opened is closed or to be left as it is. Node 26.10 may crash where it ends by
+   * itself right after hot calls (docs/caveats.md).
+   */
   async die(): Promise<void> {
     await this.ask({ do: "die" }).then(() => Promise.reject(new Error("it lives")), (error: Error) => {
       if (!error.message.includes("SIGKILL")) throw error;
@@ -164,8 +166,8 @@ class Bench {
   readonly #folder: string;
   readonly #absentPeers: ReadonlyMap<PeerName, string>;
   readonly #redis: RedisServers | undefined;
-  /** Where only sizes are tiny, a process does one workload after the other. */
-  readonly #idle = new Map<string, Member[]>();
+  /** Where only sizes are tiny, a process of a runtime does one thing after the other. */
+  readonly #idle = new Map<Runtime, Member[]>();
   readonly results: Result[] = [];
   readonly absent: Absence[] = [];
   #file = "";
@@ -194,7 +196,7 @@ class Bench {
       if (this.#file !== "") rmSync(this.#file);
       this.#file = "";
     }
-    for (const members of this.#idle.values()) for (const member of members) await member.end();
+    await Promise.all([...this.#idle.values()].flat().map((member) => member.die()));
   }
 
   #subjects(workload: Workload): Subject[] {
@@ -227,24 +229,36 @@ class Bench {
   }
 
   async #start(subject: Subject, what: string): Promise<Member> {
-    const idle = this.#idle.get(subjectTitle(subject))?.pop();
-    if (idle !== undefined) return idle;
-    const member = new Member(subject, what);
-    await member.ready();
+    const member = this.#idle.get(subject.runtime)?.pop() ?? (await Member.start(subject, what));
+    await member.ask({ do: "be", peer: subject.peer });
     return member;
   }
 
-  async #stop(subject: Subject, member: Member): Promise<void> {
+  async #stop({ runtime }: Subject, member: Member): Promise<void> {
     await member.ask({ do: "close" });
-    if (!this.#options.smoke) return await member.end();
-    const title = subjectTitle(subject);
-    this.#idle.set(title, [...(this.#idle.get(title) ?? []), member]);
+    if (this.#options.smoke) this.#idle.set(runtime, [...(this.#idle.get(runtime) ?? []), member]);
+    else await member.die();
   }
 
-  /** One after the other; all at once where times mean nothing. */
-  async #each<T>(items: readonly T[], body: (item: T) => Promise<void>): Promise<void> {
-    if (this.#options.smoke) await Promise.all(items.map(body));
-    else for (const item of items) await body(item);
+  /** One subject after the other. Where times mean nothing, the runtimes at once. */
+  async #each(subjects: readonly Subject[], body: (subject: Subject) => Promise<void>): Promise<void> {
+    const lanes = this.#options.smoke ? [...Map.groupBy(subjects, ({ runtime }) => runtime).values()] : [subjects];
+    await Promise.all(lanes.map(async (lane) => {
+      for (const subject of lane) await body(subject);
+    }));
+  }
+
+  /** All are there, and then rounds go through all of them in turn. Where times mean nothing, one subject after the other has all of its rounds. */
+  async #inTurn(subjects: readonly Subject[], steps: Record<"open" | "round" | "close", (subject: Subject) => Promise<void>>): Promise<void> {
+    const rounds = Array.from({ length: this.#sizes.rounds }, () => steps.round);
+    const all = [steps.open, ...rounds, steps.close];
+    if (this.#options.smoke) {
+      await this.#each(subjects, async (subject) => {
+        for (const step of all) await step(subject);
+      });
+    } else {
+      for (const step of all) for (const subject of subjects) await step(subject);
+    }
   }
 
   #add(workload: Workload, point: Point, part: string, { peer, runtime }: Subject, runs: readonly number[]): void {
@@ -257,36 +271,36 @@ class Bench {
 
   /** Calls by the clock, in one process or several at once. */
   async #loops(workload: Workload, all: readonly Subject[]): Promise<void> {
-    const { rounds, roundMs, operations, together } = this.#sizes;
-    const count = workload.task === "add-together" ? together : 1;
+    const { roundMs, operations, together } = this.#sizes;
+    const { name, task } = workload;
     for (const point of workload.points) {
-      const subjects = this.#at(workload, all, point);
       const teams = new Map<Subject, { members: Member[]; count: number; runs: number[] }>();
-      await this.#each(subjects, async (subject) => {
-        const place = this.#place(workload, subject, point.title);
-        const open: Request = { do: "open", task: workload.task, value: point.value, place, file: this.#file, ms: workload.task === "durable" ? 4 * roundMs : roundMs, operations };
-        const members: Member[] = [];
-        const counts: number[] = [];
-        for (let i = 0; i < count; i++) {
-          const member = await this.#start(subject, workload.name);
-          counts.push(...(await member.ask(open)));
-          members.push(member);
-        }
-        teams.set(subject, { members, count: Math.min(...counts), runs: [] });
-      });
-      for (let i = 0; i < rounds; i++) {
-        await this.#each([...teams.values()], async ({ members, count, runs }) => {
+      const ms = task === "durable" ? 4 * roundMs : roundMs;
+      await this.#inTurn(this.#at(workload, all, point), {
+        open: async (subject) => {
+          const place = this.#place(workload, subject, point.title);
+          const members: Member[] = [];
+          const counts: number[] = [];
+          for (let i = 0; i < (task === "add-together" ? together : 1); i++) {
+            const member = await this.#start(subject, name);
+            counts.push(...(await member.ask({ do: "open", task, value: point.value, place, file: this.#file, ms, operations })));
+            members.push(member);
+          }
+          teams.set(subject, { members, count: Math.min(...counts), runs: [] });
+        },
+        round: async (subject) => {
+          const { members, count, runs } = teams.get(subject)!;
           const times = await Promise.all(members.map((member) => member.ask({ do: "round", count })));
           runs.push(Math.max(...times.flat()) / members.length);
-        });
-      }
-      for (const subject of subjects) {
-        const { members, runs } = teams.get(subject)!;
-        if (count > 1) await this.#checkTotals(members, `${workload.name} of ${subjectTitle(subject)}`);
-        for (const member of members) await this.#stop(subject, member);
-        this.#clean(this.#place(workload, subject, point.title));
-        this.#add(workload, point, "", subject, runs);
-      }
+        },
+        close: async (subject) => {
+          const { members, runs } = teams.get(subject)!;
+          if (members.length > 1) await this.#checkTotals(members, `${name} of ${subjectTitle(subject)}`);
+          for (const member of members) await this.#stop(subject, member);
+          this.#clean(this.#place(workload, subject, point.title));
+          this.#add(workload, point, "", subject, runs);
+        },
+      });
     }
   }
 
@@ -302,40 +316,42 @@ class Bench {
   }
 
   async #pipeline(workload: Workload, all: readonly Subject[], pairs: number): Promise<void> {
-    const { rounds, roundMs, heard, operations } = this.#sizes;
+    const { roundMs, heard, operations } = this.#sizes;
     const paced = workload.task === "latency";
     const roles = [...Array(pairs).fill(paced ? "hear" : "consume"), ...Array(pairs).fill(paced ? "pace" : "produce")] as Role[];
     for (const point of workload.points) {
       const batch = Math.max(1, point.value);
       const whole = (records: number): number => Math.ceil(records / batch) * batch;
-      const subjects = this.#at(workload, all, point);
       const crews = new Map<Subject, { members: Member[]; records: number; runs: number[][] }>();
-      await this.#each(subjects, async (subject) => {
-        const place = this.#place(workload, subject, point.title);
-        const groups = subject.peer === "shared" ? [roles] : roles.map((role) => [role]);
-        const members: Member[] = [];
-        for (const group of groups) {
-          const member = await this.#start(subject, workload.name);
-          await member.ask({ do: "join", place, roles: group });
-          members.push(member);
-        }
-        let records = paced ? heard : operations;
-        // As many as take eight times a loop's round. The first ones are for the compilers as well.
-        for (const part of records > 0 ? [] : [1, 2, 8]) {
-          const [rate = NaN] = await this.#flow(workload, members, whole(Math.max(1_000, records)), batch, pairs);
-          records = (rate / pairs / 1000) * part * roundMs;
-        }
-        crews.set(subject, { members, records: whole(records), runs: [] });
+      await this.#inTurn(this.#at(workload, all, point), {
+        open: async (subject) => {
+          const place = this.#place(workload, subject, point.title);
+          const groups = subject.peer === "shared" ? [roles] : roles.map((role) => [role]);
+          const members: Member[] = [];
+          for (const group of groups) {
+            const member = await this.#start(subject, workload.name);
+            await member.ask({ do: "join", place, roles: group });
+            members.push(member);
+          }
+          let records = paced ? heard : operations;
+          // As many as take eight times a loop's round. The first ones are for the compilers as well.
+          for (const part of records > 0 ? [] : [1, 2, 8]) {
+            const [rate = NaN] = await this.#flow(workload, members, whole(Math.max(1_000, records)), batch, pairs);
+            records = (rate / pairs / 1000) * part * roundMs;
+          }
+          crews.set(subject, { members, records: whole(records), runs: [] });
+        },
+        round: async (subject) => {
+          const { members, records, runs } = crews.get(subject)!;
+          runs.push(await this.#flow(workload, members, records, batch, pairs));
+        },
+        close: async (subject) => {
+          const { members, runs } = crews.get(subject)!;
+          for (const member of members) await this.#stop(subject, member);
+          this.#clean(this.#place(workload, subject, point.title));
+          for (const [i, part] of (workload.parts ?? [""]).entries()) this.#add(workload, point, part, subject, runs.map((run) => run[i] as number));
+        },
       });
-      for (let i = 0; i < rounds; i++) {
-        await this.#each([...crews.values()], async ({ members, records, runs }) => void runs.push(await this.#flow(workload, members, records, batch, pairs)));
-      }
-      for (const subject of subjects) {
-        const { members, runs } = crews.get(subject)!;
-        for (const member of members) await this.#stop(subject, member);
-        this.#clean(this.#place(workload, subject, point.title));
-        for (const [i, part] of (workload.parts ?? [""]).entries()) this.#add(workload, point, part, subject, runs.map((run) => run[i] as number));
-      }
     }
   }
 
@@ -357,30 +373,31 @@ class Bench {
     return [(received / ms) * 1000];
   }
 
-  /** A new process for each run. */
+  /** A new process for each run; the one asks at once, the next after it has opened another queue. */
   async #coldOpen(workload: Workload, subjects: readonly Subject[]): Promise<void> {
     const { rounds, divisor } = this.#sizes;
-    const [clean, killed] = workload.points as [Point, Point];
     await this.#each(subjects, async (subject) => {
       const place = this.#place(workload, subject, "");
       const filler = await this.#start(subject, workload.name);
       await filler.ask({ do: "fill", place, records: OPENED_RECORDS / divisor });
       await this.#stop(subject, filler);
-      const runs = { clean: [] as number[], killed: [] as number[] };
-      for (let i = 0; i < rounds; i++) {
-        const member = await this.#start(subject, workload.name);
-        runs.clean.push(...(await member.ask({ do: "cold", place })));
-        await this.#stop(subject, member);
-      }
-      for (let i = -1; i < rounds; i++) {
-        const member = await this.#start(subject, workload.name);
-        const [ms = NaN] = await member.ask({ do: "cold", place });
-        if (i >= 0) runs.killed.push(ms); // the first opens what was closed
-        await member.die();
+      for (const point of workload.points) {
+        const killed = point.value === 1;
+        const runs = (workload.parts ?? []).map((): number[] => []);
+        // The first to be killed opens what was closed.
+        for (let i = killed ? -1 : 0; i < rounds * runs.length; i++) {
+          const part = Math.abs(i) % runs.length;
+          const another = part === 1 ? this.#place(workload, subject, `${point.title}-${i}`) : undefined;
+          const member = await this.#start(subject, workload.name);
+          const [ms = NaN] = await member.ask({ do: "open-filled", place, another });
+          if (i >= 0) runs[part]?.push(ms);
+          if (killed) await member.die();
+          else await this.#stop(subject, member);
+          if (another !== undefined) this.#clean(another);
+        }
+        for (const [k, part] of (workload.parts ?? []).entries()) this.#add(workload, point, part, subject, runs[k] as number[]);
       }
       this.#clean(place);
-      this.#add(workload, clean, "", subject, runs.clean);
-      this.#add(workload, killed, "", subject, runs.killed);
     });
   }
 

@@ -1,12 +1,12 @@
 /**
- * One peer in one runtime, a process: `subject.ts PEER`. Prints `ready`, then answers each line on stdin, a request in JSON, with one of JSON. Ends
- * at the end of stdin. Every result is checked; a wrong one ends the process with an error.
+ * One runtime's side of the comparison, a process. Prints `ready`, then answers each line on stdin, a request in JSON, with one of JSON. Ends at the end of
+ * stdin. Every result is checked; a wrong one ends the process with an error.
  */
 import { mkdirSync } from "node:fs";
 import process from "node:process";
 import { createInterface } from "node:readline";
 import { Worker } from "node:worker_threads";
-import { coldOpen, Filled, memory } from "./life.ts";
+import { Filled, memory, openAnother, openFilled } from "./life.ts";
 import { openLoop, type Work } from "./loops.ts";
 import type { Fifo, Peer, Place } from "./peer.ts";
 import { ringBytes } from "./peers/ring.ts";
@@ -15,6 +15,8 @@ import type { Task } from "./workloads.ts";
 
 /** What is asked of a subject. Each is answered by an array of numbers, but a pipeline's round by figures. */
 export type Request =
+  /** Which peer it is from now on: a file of `peers/`. */
+  | { do: "be"; peer: string }
   /** Opens what a task needs and warms up; the number of operations that take `ms`, or of `operations` if that is more than 0. */
   | { do: "open"; task: Task; value: number; place: Place; file: string; ms: number; operations: number }
   /** Does a round of them; the nanoseconds of one. */
@@ -26,17 +28,16 @@ export type Request =
   | { do: "pipeline"; rounds: readonly Round[] }
   /** A queue that is filled, closed again. */
   | { do: "fill"; place: Place; records: number }
-  /** The milliseconds until a queue is open and its first record read. */
-  | { do: "cold"; place: Place }
+  /** The milliseconds until a queue is open and its first record read, after another one if `another` is a place. */
+  | { do: "open-filled"; place: Place; another?: Place | undefined }
   | { do: "die" }
   | { do: "backlog"; place: Place; most: number }
   /** Fills up to a backlog; then nanoseconds of push and pop, a pair for each round. */
   | { do: "grow"; backlog: number; rounds: number; steps: number; block: number }
   | { do: "memory"; place: Place; records: number };
 
-const name = process.argv[2] as string;
-const peer = ((await import(`./peers/${name}.ts`)) as { default: Peer }).default;
-
+let name = "";
+let peer: Peer;
 let work: Work | undefined;
 let filled: Filled | undefined;
 let opened: Fifo | undefined;
@@ -51,7 +52,7 @@ async function warmUp(work: Work, ms: number): Promise<number> {
   return count;
 }
 
-/** Threads for a peer whose memory is a process's own; otherwise this process is the one member. */
+/** Threads for a peer whose memory is a process's own, which end with it; otherwise this process is the one member. */
 async function join(place: Place, wanted: readonly Role[]): Promise<void> {
   if (name !== "shared") {
     const fifo = await peer.fifo(place, pipelineOptions);
@@ -74,12 +75,15 @@ async function join(place: Place, wanted: readonly Role[]): Promise<void> {
       worker.postMessage(rounds[i]);
       return answered;
     }));
-  leave = () => Promise.all(workers.map((worker) => worker.terminate()));
 }
 
 async function answer(request: Request): Promise<readonly unknown[]> {
   if ("place" in request) mkdirSync(request.place.folder, { recursive: true });
   switch (request.do) {
+    case "be":
+      name = request.peer;
+      peer = ((await import(`./peers/${name}.ts`)) as { default: Peer }).default;
+      return [];
     case "open":
       work = await openLoop(request.task, peer, request.place, request.value, request.file);
       return [request.operations > 0 ? request.operations : await warmUp(work, request.ms)];
@@ -100,8 +104,12 @@ async function answer(request: Request): Promise<readonly unknown[]> {
       await queue.close();
       return [];
     }
-    case "cold": {
-      const { ms, fifo } = await coldOpen(peer, request.place);
+    case "open-filled": {
+      if (request.another !== undefined) {
+        mkdirSync(request.another.folder);
+        await openAnother(peer, request.another);
+      }
+      const { ms, fifo } = await openFilled(peer, request.place);
       opened = fifo;
       return [ms];
     }
@@ -132,4 +140,4 @@ async function answer(request: Request): Promise<readonly unknown[]> {
 
 console.log("ready");
 for await (const line of createInterface({ input: process.stdin })) console.log(JSON.stringify(await answer(JSON.parse(line) as Request)));
-process.exit(0); // a client's connection would keep it
+process.exit(0); // threads and connections would keep it
