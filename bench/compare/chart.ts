@@ -163,7 +163,7 @@ function page(report: Report, panels: readonly Spec[], columns: number): Spec {
     concat: panels,
     columns,
     resolve: { scale: { x: "independent", y: "independent" } },
-    // Without the texts for screen readers, which say each value again: three quarters of the file.
+    // Without the texts for screen readers, which say each value again and are a quarter of the file.
     config: { aria: false, font: "sans-serif", axis: { labelFontSize: 10, titleFontSize: 10, titleFontWeight: "normal", gridColor: "#e6e6e6" }, view: { stroke: "#cccccc" } },
   };
 }

@@ -83,6 +83,7 @@ export function format(report: Report): string {
       lines.push(`  without ${[...names].join(", ")}: ${why}`);
     }
   }
+  if (report.results.length === 0) return [...lines, "", "Nobody was there to be measured."].join("\n");
   const runs = Math.min(...report.results.map((result) => result.runs.length));
   lines.push("", report.smoke ? "Smoke sizes: the figures mean nothing." : `${runs} runs of each, ${Math.round(report.seconds)} s in all.`);
   return lines.join("\n");

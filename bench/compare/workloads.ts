@@ -116,7 +116,7 @@ const inMemory = "it is gone with its process";
 const noCells = "it has no atomic cells";
 const noValues = "a gigabyte of 64-bit words in it is no use of it";
 const noTail = "a file that grows has no place for a second reader to say what it took";
-const kvValues = { value: 16_384, why: "values end at 64 KiB" } as const;
+const kvValues = { value: 65_536, why: "values end at 64 KiB" } as const;
 const notDurable = "it never waits for storage";
 
 const random = {

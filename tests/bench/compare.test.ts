@@ -85,7 +85,7 @@ nodeTest("bench: compare: a wrong byte ends the run", async () => {
 
 nodeTest("bench: compare: what makes no sense is refused before anything runs", async () => {
   const json = path.join(folder, "none.json");
-  for (const wrong of [["--rounds", "0"], ["--only", "nothing"], ["--peer", "nobody"], ["--unknown"], ["file"]]) {
+  for (const wrong of [["--rounds", "0"], ["--only", "nothing"], ["--peer", "nobody"], ["--json", path.join(folder, "none", "f.json")], ["--unknown"], ["file"]]) {
     const { code, stderr } = await compare("--smoke", "--json", json, ...wrong);
     assert.equal(code, 2, wrong.join(" "));
     assert.match(stderr, /^bench: .*\nTry/s);
