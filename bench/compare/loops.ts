@@ -74,7 +74,7 @@ async function load(counter: Counter): Promise<Work> {
 
 /** Places that copies go to, one behind the other: few enough for the processor's caches. */
 function slotsOf(bytes: number): number {
-  return bytes > 4096 ? 4 : 256;
+  return bytes > 4096 ? 4 : 64;
 }
 
 function read(slots: Slots, bytes: number): Work {

@@ -57,7 +57,12 @@ async function counter({ folder }: Place): Promise<Counter> {
 
 async function slots({ folder }: Place, count: number, bytes: number, first: (slot: number) => Uint8Array): Promise<Slots> {
   const kv = await openKv(path.join(folder, "kv"));
-  for (let slot = 0; slot < count; slot++) await kv.set([bytes, slot], first(slot));
+  // Four at a time: each commit syncs, and has a limit of bytes.
+  for (let slot = 0; slot < count; slot += 4) {
+    let change = kv.atomic();
+    for (let i = slot; i < Math.min(slot + 4, count); i++) change = change.set([bytes, i], first(i).slice());
+    await change.commit();
+  }
   return {
     read: async (slot) => (await kv.get([bytes, slot])).value as Uint8Array,
     write: async (slot, data) => void (await kv.set([bytes, slot], data)),

@@ -63,7 +63,7 @@ async function counter({ folder }: Place): Promise<Counter> {
 async function slots({ folder }: Place, count: number, bytes: number, first: (slot: number) => Uint8Array): Promise<Slots> {
   const values = await store(path.join(folder, `slots-${bytes}`));
   const keys = Array.from({ length: count }, (_, slot) => keyOf(slot));
-  for (const [slot, key] of keys.entries()) await values.put(key, first(slot).slice());
+  await values.batch(keys.map((key, slot) => ({ type: "put", key, value: first(slot).slice() })));
   return {
     read: (slot) => values.getSync(keys[slot] as Buffer) as Uint8Array,
     write: (slot, data) => values.put(keys[slot] as Buffer, data),
