@@ -14,7 +14,8 @@ export function redisVersion(): string | undefined {
 
 export interface RedisServer {
   readonly port: number;
-  stop(): void;
+  /** Ends it at once; resolves when it is gone. */
+  stop(): Promise<void>;
 }
 
 /** `onStorage`: each command is answered once it is on storage. Otherwise nothing is written. */
@@ -25,12 +26,16 @@ export async function startRedis(folder: string, onStorage: boolean): Promise<Re
   const persistence = onStorage ? ["--appendonly", "yes", "--appendfsync", "always"] : ["--appendonly", "no"];
   const args = ["--port", `${port}`, "--bind", "127.0.0.1", "--dir", dir, "--save", "", "--daemonize", "no", ...persistence];
   const server = spawn("redis-server", args, { stdio: "ignore" });
-  const stop = (): void => void server.kill("SIGKILL");
+  const gone = new Promise<void>((resolve) => server.once("exit", () => resolve()).once("error", () => resolve()));
+  const stop = (): Promise<void> => {
+    server.kill("SIGKILL");
+    return gone;
+  };
   for (let i = 0; i < 200; i++) {
     if (await accepts(port, server)) return { port, stop };
     await sleep(25);
   }
-  stop();
+  await stop();
   throw new Error("redis-server does not answer");
 }
 

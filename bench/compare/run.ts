@@ -117,7 +117,7 @@ async function run(options: Options): Promise<void> {
   const servers: RedisServer[] = [];
   const clean = (): void => {
     killChildren();
-    for (const server of servers) server.stop();
+    for (const server of servers) void server.stop();
     rmSync(folder, { recursive: true, force: true, maxRetries: 3 });
   };
   process.once("exit", clean); // also when something unforeseen ends this process
@@ -140,6 +140,7 @@ async function run(options: Options): Promise<void> {
       if (drawn !== undefined) console.error(`bench: nothing is drawn: ${drawn}`);
     }
   } finally {
+    await Promise.all(servers.map((server) => server.stop()));
     clean();
     process.off("exit", clean);
   }
