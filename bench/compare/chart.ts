@@ -209,7 +209,7 @@ export async function drawCharts(report: Report, json: string): Promise<string |
     vegaLite = (await import(packages.vegaLite as string)) as VegaLite;
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== "ERR_MODULE_NOT_FOUND") throw error;
-    return `vega and vega-lite are not installed ("npm ci --prefix bench/compare")`;
+    return `vega and vega-lite are not installed ("npm install --prefix bench/compare")`;
   }
   const base = json.replace(/\.json$/, "");
   for (const [ending, columns, panels] of filesOf(report)) {

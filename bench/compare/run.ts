@@ -17,7 +17,7 @@ import { peerFacts, type PeerName, peers, runtimeTitles, workloads } from "./wor
 
 const help = `Usage: npm run bench:compare -- [options]
 
-Measures holdfast in Node, Bun and Deno beside what else there is for the same work. Without "npm ci --prefix bench/compare" those that
+Measures holdfast in Node, Bun and Deno beside what else there is for the same work. Without "npm install --prefix bench/compare" those that
 are npm packages are left out, and nothing is drawn; without redis-server on the PATH, Redis.
 
   --rounds N    runs of each (default 5, with --smoke 1)
@@ -89,7 +89,7 @@ function missingPeers(): Map<PeerName, string> {
   const missing = new Map<PeerName, string>();
   for (const name of peers) {
     const { needs } = peerFacts[name];
-    if (needs !== undefined && !existsSync(packageFile(needs))) missing.set(name, `the package ${needs} is not installed ("npm ci --prefix bench/compare")`);
+    if (needs !== undefined && !existsSync(packageFile(needs))) missing.set(name, `the package ${needs} is not installed ("npm install --prefix bench/compare")`);
   }
   if (!missing.has("redis") && redisVersion() === undefined) missing.set("redis", "there is no redis-server on the PATH (Debian: apt-get install redis-server)");
   return missing;
