@@ -134,7 +134,7 @@ function growth(workload: Workload, part: string, results: readonly Result[]): S
     height: 260,
     data: { values: data },
     layer: [
-      { mark: { type: "line", strokeWidth: 1.5 } }, // a dash for each runtime
+      { mark: { type: "line", strokeWidth: 1.5 }, encoding: { strokeDash: { field: "runtime", type: "nominal", scale: { domain: Object.values(runtimeTitles), range: [[1, 0], [6, 3], [2, 2]] }, legend: { title: null, symbolType: "stroke", symbolSize: 400, symbolStrokeColor: "#333333", symbolStrokeWidth: 1.5 } } } },
       { mark: { type: "point", filled: true, size: 25, opacity: 1 } },
     ],
     encoding: {
@@ -142,7 +142,6 @@ function growth(workload: Workload, part: string, results: readonly Result[]): S
       y: { field: "median", type: "quantitative", scale: { type: "log", domain: y.domain }, axis: { values: y.values, labelExpr: labels(workload.unit), title: better(workload.unit) } },
       detail: { field: "subject" },
       color: { field: "peer", type: "nominal", sort: null, scale: { domain: peers.map((peer: PeerName) => peerFacts[peer].title), range: palette }, legend: { title: null } },
-      strokeDash: { field: "runtime", type: "nominal", scale: { domain: Object.values(runtimeTitles), range: [[1, 0], [6, 3], [2, 2]] }, legend: { title: null, symbolType: "stroke", symbolSize: 400, symbolStrokeColor: "#333333", symbolStrokeWidth: 1.5 } },
     },
   };
 }

@@ -193,7 +193,8 @@ export class Bench {
     }
   }
 
-  #add(workload: Workload, point: Point, part: string, { peer, runtime }: Subject, runs: readonly number[]): void {
+  #add(workload: Workload, point: Point, part: string, { peer, runtime }: Subject, figures: readonly number[]): void {
+    const runs = figures.map((figure) => Number(figure.toPrecision(5)));
     this.results.push({ workload: workload.name, point: point.title, part, peer, runtime, unit: workload.unit, runs, ...summarize(runs) });
   }
 
