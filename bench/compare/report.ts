@@ -89,6 +89,12 @@ export function format(report: Report): string {
   return lines.join("\n");
 }
 
+/** As JSON, a result on each line. */
+export function toJson({ results, ...rest }: Report): string {
+  const head = JSON.stringify(rest, null, 1).replace(/\n\}$/, "");
+  return `${head},\n "results": [\n${results.map((result) => `  ${JSON.stringify(result)}`).join(",\n")}\n ]\n}\n`;
+}
+
 export function columnTitle(point: string, part: string): string {
   return [point, part].filter((text) => text !== "").join(", ");
 }

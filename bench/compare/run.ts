@@ -12,7 +12,7 @@ import { describeMachine } from "../report.ts";
 import { drawCharts } from "./chart.ts";
 import { Bench, type Options } from "./measure.ts";
 import { redisVersion, type RedisServer, startRedis } from "./redis_server.ts";
-import { format, type Machine, type Report, type Result } from "./report.ts";
+import { format, type Machine, type Report, type Result, toJson } from "./report.ts";
 import { peerFacts, type PeerName, peers, runtimeTitles, workloads } from "./workloads.ts";
 
 const help = `Usage: npm run bench:compare -- [options]
@@ -135,7 +135,7 @@ async function run(options: Options): Promise<void> {
     const report: Report = { date: new Date().toISOString(), smoke: options.smoke, seconds: (performance.now() - started) / 1000, machine, results, absent };
     console.log(format(report));
     if (options.json !== undefined) {
-      writeFileSync(options.json, JSON.stringify(report, null, 1) + "\n");
+      writeFileSync(options.json, toJson(report));
       const drawn = await drawCharts(report, options.json);
       if (drawn !== undefined) console.error(`bench: nothing is drawn: ${drawn}`);
     }
