@@ -8,24 +8,10 @@ import * as fs from "node:fs";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
 import { type Command, helpOf, overview, parseCall } from "./command.ts";
-import { counterCommands } from "./commands/counters.ts";
-import { mapCommands } from "./commands/map.ts";
-import { metricsCommands } from "./commands/metrics.ts";
-import { queueCommands } from "./commands/queue.ts";
-import { shmCommands } from "./commands/shm.ts";
-import { work } from "./commands/work.ts";
+import { commands } from "./commands.ts";
 import { BrokenPipe, closest, describe, exitCodes, Interrupted, UsageError } from "./errors.ts";
 import { complain, note, toJson, write } from "./output.ts";
 import { dieOf } from "./signals.ts";
-
-const commands: readonly Command[] = [
-  ...queueCommands,
-  work,
-  ...counterCommands,
-  ...metricsCommands,
-  ...shmCommands,
-  ...mapCommands,
-];
 
 /** The version in the package's own package.json, which lies above this file wherever it is installed. */
 function version(): string {
