@@ -2,19 +2,24 @@
 import { Buffer } from "node:buffer";
 import * as fs from "node:fs";
 import process from "node:process";
+import type { Readable } from "node:stream";
 import { CommandError } from "./errors.ts";
 
 /** What a record may have at most; the library's limit is a little less. */
 const MAX_FRAME_BYTES: number = 2 ** 30;
 
-/** The bytes of a file, or of the standard input, as they come. Rejects with the signal's reason. */
-export async function* chunksOf(file: string | undefined, signal: AbortSignal): AsyncGenerator<Uint8Array> {
-  const stream = file === undefined || file === "-" ? process.stdin : fs.createReadStream(file, { fd: fs.openSync(file, "r") });
-  const stop = (): void => void stream.destroy(signal.reason as Error);
+/** A file, or the standard input. A file that can't be opened is an error at once. */
+export function openInput(file: string | undefined): Readable {
+  return file === undefined || file === "-" ? process.stdin : fs.createReadStream(file, { fd: fs.openSync(file, "r") });
+}
+
+/** The bytes of an input, as they come. Rejects with the signal's reason. */
+export async function* chunksOf(input: Readable, signal: AbortSignal): AsyncGenerator<Uint8Array> {
+  const stop = (): void => void input.destroy(signal.reason as Error);
   signal.throwIfAborted();
   signal.addEventListener("abort", stop);
   try {
-    for await (const chunk of stream) {
+    for await (const chunk of input) {
       yield chunk as Uint8Array;
       signal.throwIfAborted();
     }

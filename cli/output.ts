@@ -7,10 +7,12 @@
  * @module
  */
 import * as fs from "node:fs";
+import { constants } from "node:os";
 import process from "node:process";
 import { setTimeout as sleep } from "node:timers/promises";
 import * as tty from "node:tty";
 import { styleText, stripVTControlCharacters } from "node:util";
+import { systemError } from "../lib/errors.ts";
 import { BrokenPipe } from "./errors.ts";
 
 const STDOUT = 1;
@@ -29,11 +31,17 @@ export async function write(data: Uint8Array | string): Promise<void> {
       const { code } = error as NodeJS.ErrnoException;
       if (code === "EPIPE") throw new BrokenPipe("nobody reads the output any more");
       // Somebody made the pipe non-blocking, and it is full.
-      if (code !== "EAGAIN") throw error;
+      if (code !== "EAGAIN") throw outputError(error as NodeJS.ErrnoException);
       await sleep(pause);
       pause = Math.min(50, pause * 2);
     }
   }
+}
+
+/** Deno does not say the code of every error, only its number, in the text. */
+function outputError({ errno, message }: NodeJS.ErrnoException): Error {
+  const number = errno ?? -Number(/\(os error (\d+)\)/.exec(message)?.[1] ?? constants.errno.EIO);
+  return systemError(number, "write", "the standard output");
 }
 
 export async function line(text: string): Promise<void> {

@@ -3,7 +3,7 @@ import { Buffer } from "node:buffer";
 import { type Advice, Mapping } from "../../mod.ts";
 import { bytes, type Command, command, flag, oneOf, option } from "../command.ts";
 import { CommandError } from "../errors.ts";
-import { chunksOf } from "../input.ts";
+import { chunksOf, openInput } from "../input.ts";
 import { facts, json, line, Progress, size, write } from "../output.ts";
 import { endInOrder } from "../signals.ts";
 
@@ -49,7 +49,7 @@ async function readAll(room: number, path: string): Promise<Uint8Array> {
   const parts: Uint8Array[] = [];
   let total = 0;
   try {
-    for await (const chunk of chunksOf(undefined, signal)) {
+    for await (const chunk of chunksOf(openInput(undefined), signal)) {
       total += chunk.byteLength;
       if (total > room) throw new CommandError(`the input has more than the ${room} bytes that '${path}' has from there on; nothing was written (--byte-length N grows the file first)`, "ERR_OUT_OF_RANGE");
       parts.push(chunk.slice());

@@ -1,9 +1,10 @@
 /** `holdfast queue …`: pushing, popping, looking, and looking after. */
+import type { Readable } from "node:stream";
 import type { Lease, Queue, QueueReport } from "../../mod.ts";
 import { Queue as Queues } from "../../mod.ts";
 import { type Command, command, flag, oneOf, option, whole } from "../command.ts";
 import { exitCodes } from "../errors.ts";
-import { chunksOf, Frames } from "../input.ts";
+import { chunksOf, Frames, openInput } from "../input.ts";
 import { facts, isErrorTerminal, json, line, note, number, Progress, size, styled, table, write } from "../output.ts";
 import { decodeInput, encodeOutput, type Format } from "../records.ts";
 import { endInOrder, pause } from "../signals.ts";
@@ -85,7 +86,7 @@ async function pushAll(
     }
     failed = false;
   } finally {
-    if (failed) note(`${plural(pusher.pushed, "record")} of the input ${pusher.pushed === 1 ? "is" : "are"} in the queue`);
+    if (failed && pusher.pushed > 0) note(`${plural(pusher.pushed, "record")} of the input ${pusher.pushed === 1 ? "is" : "are"} in the queue`);
     if (asJson) await json({ pushed: pusher.pushed });
   }
   if (complete) return exitCodes.done;
@@ -95,7 +96,7 @@ async function pushAll(
 
 /** The payloads of an input, a batch for each piece that arrives: prompt when input pauses, and a commit for many when it does not. */
 async function* payloadsOf(
-  file: string | undefined,
+  input: Readable,
   format: Format,
   frames: Frames,
   signal: AbortSignal,
@@ -117,7 +118,7 @@ async function* payloadsOf(
     }
     yield payloads;
   };
-  for await (const chunk of chunksOf(file, signal)) {
+  for await (const chunk of chunksOf(input, signal)) {
     yield* decode(frames.add(chunk));
     progress(chunk.byteLength);
   }
@@ -132,6 +133,7 @@ async function pushInput(
   separatorByte: number,
 ): Promise<number> {
   const signal = endInOrder();
+  const input = openInput(file);
   using queue = openQueue(path, options, { mode: "rw", create: true });
   const pusher = new Pusher(queue, options["when-full"], signal);
   const progress = new Progress();
@@ -141,7 +143,7 @@ async function pushInput(
     progress.update(() => `${number(pusher.pushed, true)} records, ${size(bytes, true)}`);
   };
   try {
-    return await pushAll(pusher, payloadsOf(file, format, new Frames(separatorByte), signal, seen), options.json);
+    return await pushAll(pusher, payloadsOf(input, format, new Frames(separatorByte), signal, seen), options.json);
   } finally {
     progress.end();
   }
