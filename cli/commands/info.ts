@@ -161,7 +161,7 @@ function residentOf(path: string): number | undefined {
 function directoryFinding({ path, verify }: Wanted): Finding {
   if (isQueue(path)) return queueFinding({ path, verify });
   const ours = fs.readdirSync(path).map((name) => kindAt(join(path, name))).filter((kind) => kind !== undefined);
-  const counted = [...new Set(ours)].map((kind) => `${ours.filter((one) => one === kind).length} ${kind}`);
+  const counted = [...new Set(ours)].sort().map((kind) => `${ours.filter((one) => one === kind).length} ${kind}`);
   const half = fs.existsSync(join(path, CONTROL_NAME)) ? "; its file 'control' is none of a queue" : "";
   return { what: `a folder, no queue${half}`, health: undefined, details: { holds: counted.length === 0 ? "nothing of holdfast" : counted.join(", ") } };
 }

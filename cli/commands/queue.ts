@@ -8,7 +8,7 @@ import { chunksOf, Frames, openInput } from "../input.ts";
 import { facts, isErrorTerminal, json, line, note, number, Progress, size, styled, table, write } from "../output.ts";
 import { decodeInput, encodeOutput, type Format } from "../records.ts";
 import { endInOrder, pause } from "../signals.ts";
-import { as, coded, creationOptions, durability, formatOf, group, openQueue, separator } from "./queue_options.ts";
+import { asInput, asOutput, coded, creationOptions, durability, group, openQueue, outputFormat, separator } from "./queue_options.ts";
 
 const encoder = new TextEncoder();
 const NEWLINE: Uint8Array = encoder.encode("\n");
@@ -159,14 +159,14 @@ const push: Command = command({
   text: `The queue is made if there is none. A record is in the queue, and survives the death of any process, as soon as its line has been
 read: lines are pushed as they come, many at once when they come fast. An empty line is an empty record; with --as json, base64
 or record it means nothing. A line that is not what --as says ends it; the lines before it are in the queue.`,
-  options: { as, ...separator, ...inputOptions },
+  options: { as: asInput, ...separator, ...inputOptions },
   examples: [
     ["tail -F app.log | holdfast queue push jobs", "each line of a log, as it is written"],
     ["holdfast queue push jobs '{\"id\":1}' '{\"id\":2}'", "two records"],
     ["find . -type f -print0 | holdfast queue push jobs -0", "file names, whatever is in them"],
   ],
   async run({ options, args: [path = "", ...values] }) {
-    const format = formatOf(options);
+    const format = options.as;
     if (values.length === 0) return await pushInput(path, undefined, format, options, options.null ? 0 : 10);
     const signal = endInOrder();
     const payloads = values.flatMap((value, i) => decodeInput(format, encoder.encode(value), `VALUE ${i + 1}`) ?? []);
@@ -221,7 +221,7 @@ command's success instead. Exit code 3 if there was no record.`,
     all: flag("all that there are"),
     wait: flag("wait for records; with --all for ever"),
     "timeout-ms": option("N", "with --wait: how long for the next one at most", whole(0)),
-    as,
+    as: asOutput,
     ...separator,
     ...coded,
     group,
@@ -236,7 +236,7 @@ command's success instead. Exit code 3 if there was no record.`,
     const signal = endInOrder();
     using queue = openQueue(path, options, { mode: "rw" });
     const end = options.null ? NUL : NEWLINE;
-    const format = formatOf(options);
+    const format = outputFormat(options);
     const timeoutMs = options["timeout-ms"];
     let left = options.all ? Infinity : (options.count ?? 1);
     let taken = 0;
@@ -287,7 +287,7 @@ async function writeEntries(entries: Entries, format: Format, end: Uint8Array, m
   return count;
 }
 
-const lookOptions = { as, ...separator, ...coded, group } as const;
+const lookOptions = { as: asOutput, ...separator, ...coded, group } as const;
 
 const peek: Command = command({
   name: "queue peek",
@@ -299,7 +299,7 @@ const peek: Command = command({
   examples: [["holdfast queue peek jobs --count 3 --json", "the three oldest records with their sequences"]],
   async run({ options, args: [path = ""] }) {
     using queue = openQueue(path, options, { mode: "r" });
-    const count = await writeEntries(queue.entries(), formatOf(options), options.null ? NUL : NEWLINE, options.count);
+    const count = await writeEntries(queue.entries(), outputFormat(options), options.null ? NUL : NEWLINE, options.count);
     return count > 0 ? exitCodes.done : exitCodes.nothing;
   },
 });
@@ -344,7 +344,7 @@ pushed and taken out between two looks is not seen. A log with groups keeps reco
     const signal = options.follow ? endInOrder() : undefined;
     using queue = openQueue(path, options, { mode: "r" });
     const end = options.null ? NUL : NEWLINE;
-    const format = formatOf(options);
+    const format = outputFormat(options);
     let last = options.count === 0 ? queue.stats().nextSequence - 1 : 0;
     const show = (most: number): Promise<number> => writeEntries(newEntries(queue, last, most), format, end, most, (sequence) => (last = Math.max(last, sequence)));
     if (options.count > 0) await show(options.count);

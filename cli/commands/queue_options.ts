@@ -34,14 +34,18 @@ export const group: Option<string | undefined> = option("NAME", "of a log: the g
 
 export const coded: Readonly<Record<"compressed", Option<boolean>>> = { compressed: flag("the payloads are compressed (codec compressed())") };
 
-const FORMATS = "text (as it is, the default), json (checked), string (a JSON string,\nfor programs with codec \"json\"), base64, record ({\"text\":…} or\n{\"base64\":…}, exact for any bytes); --json is --as record";
+const FORMS = "text (as it is, the default), json (checked), string (a JSON string,\nfor programs with codec \"json\"), base64, record ({\"text\":…} or\n{\"base64\":…}, exact for any bytes)";
 
-export const as: Option<Format | undefined> = option("FORM", `how a record is written: ${FORMATS}`, oneOf(...formats));
+/** How records are read. */
+export const asInput: Option<Format> = option("FORM", `how a record is written: ${FORMS}`, oneOf(...formats), "text");
+
+/** How records are written. */
+export const asOutput: Option<Format | undefined> = option("FORM", `how a record is written: ${FORMS};\n--json is --as record`, oneOf(...formats));
 
 export const separator: Readonly<Record<"null", Option<boolean>>> = { null: flag("records end with a NUL byte, not with a newline", "0") };
 
 /** The format that the options ask for. */
-export function formatOf(options: { readonly as: Format | undefined; readonly json: boolean }): Format {
+export function outputFormat(options: { readonly as: Format | undefined; readonly json: boolean }): Format {
   return options.as ?? (options.json ? "record" : "text");
 }
 

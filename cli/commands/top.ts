@@ -12,6 +12,7 @@ import { endInOrder, pause } from "../signals.ts";
 interface QueueRow {
   readonly name: string;
   readonly records: number;
+  /** Records that somebody works on. */
   readonly leased: number;
   readonly bytes: number;
   /** Records a second; undefined at the first look. */
@@ -68,7 +69,7 @@ class QueueView implements Disposable {
     return {
       name: this.#name,
       records: stats.length,
-      leased: stats.leased,
+      leased: stats.leased - stats.released,
       bytes: stats.byteLength,
       pushedPerSecond: rate(stats.pushed, last?.stats.pushed),
       removedPerSecond: rate(stats.popped, last?.stats.popped),

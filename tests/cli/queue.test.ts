@@ -36,7 +36,7 @@ test("push takes each line as it is, also an empty one, and the last one without
   const path = files.next("queue");
   assert.equal(await ok(["queue", "push", path], "one\n\nthree ä€😀\r\nlast"), "");
   assert.deepEqual(contentOf(path), ["one", "", "three ä€😀\r", "last"]);
-  assert.equal(await ok(["queue", "push", path, "five", "", "--json", "--as", "text"]), '{"pushed":2}\n');
+  assert.equal(await ok(["queue", "push", path, "five", "", "--json"]), '{"pushed":2}\n');
   assert.deepEqual(contentOf(path).slice(4), ["five", ""]);
   assert.equal(await ok(["queue", "push", path, "-0"], "a\nb\0c\0"), "");
   assert.deepEqual(contentOf(path).slice(6), ["a\nb", "c"]);
@@ -55,7 +55,7 @@ test("push --as string is for programs with codec \"json\"; json is checked, and
 test("push: a queue that is full, and a record that can never fit", async () => {
   const path = files.next("queue");
   const input = Array.from({ length: 200 }, (_, i) => `${i} `.padEnd(100, "x")).join("\n");
-  const full = await run(["queue", "push", path, "--capacity-bytes", "8K", "--fixed-size", "--when-full", "fail", "--json", "--as", "text"], input);
+  const full = await run(["queue", "push", path, "--capacity-bytes", "8K", "--fixed-size", "--when-full", "fail", "--json"], input);
   assert.equal(full.status, 3);
   const { pushed } = JSON.parse(full.stdout) as { pushed: number };
   assert.ok(pushed > 30 && pushed < 100, `${pushed}`);

@@ -1,5 +1,6 @@
 /** Runs of the command line, under the runtime of the test. */
 import { type ChildProcess, spawn } from "node:child_process";
+import * as fs from "node:fs";
 import { atEnd } from "./cleanup.ts";
 import { commandLine, currentRuntime, root } from "./runtimes.ts";
 import { temporaryFiles } from "./temporary.ts";
@@ -38,20 +39,25 @@ export interface Cli {
   run(args: readonly string[], input?: string | Uint8Array, options?: RunOptions): Promise<Ended>;
   /** Runs a shell script that has a command `holdfast`. */
   shell(script: string, options?: RunOptions): Promise<Ended>;
+  startShell(script: string, options?: RunOptions): Run;
 }
 
-/** The environment of all runs of a test file. Node keeps the TypeScript that it has translated: without that each run takes 0.3 s longer. */
-export function runEnvironment(): () => Record<string, string | undefined> {
-  const files = temporaryFiles();
-  return () => ({ ...process.env, NO_COLOR: "1", NODE_COMPILE_CACHE: files.folder });
-}
 
 /** Called at the top of a test file. */
 export function cli(): Cli {
   const running = new Set<ChildProcess>();
   const killAll = (): void => running.forEach((child) => child.kill("SIGKILL"));
   atEnd(killAll);
-  const common = runEnvironment();
+  const files = temporaryFiles();
+  // Node keeps the TypeScript that it has translated: without that each run takes 0.3 s longer.
+  const common = (): Record<string, string | undefined> => ({ ...process.env, NO_COLOR: "1", NODE_COMPILE_CACHE: `${files.folder}/cache` });
+  /** A folder with a program `holdfast`. */
+  const programFolder = (): string => {
+    const path = `${files.folder}/holdfast`;
+    const [executable, args] = commandLine(currentRuntime, main);
+    if (!fs.existsSync(path)) fs.writeFileSync(path, `#!/bin/sh\nexec ${[executable, ...args].map((word) => `'${word}'`).join(" ")} "$@"\n`, { mode: 0o700 });
+    return files.folder;
+  };
   const launch = ([executable, args]: [string, string[]], { cwd = root, env = {} }: RunOptions = {}): Run => {
     const child = spawn(executable, args, { cwd, env: { ...common(), ...env }, stdio: ["pipe", "pipe", "pipe"] });
     running.add(child);
@@ -90,18 +96,14 @@ export function cli(): Cli {
     child.stdin?.end(input);
     return ended;
   };
+  const startShell: Cli["startShell"] = (script, options = {}) => launch(["/bin/sh", ["-c", script]], { ...options, env: { ...options.env, PATH: `${programFolder()}:${process.env.PATH}` } });
   const start: Cli["start"] = (args, options) => launch(commandLine(currentRuntime, main, ...args), options);
   return {
     start,
     run: (args, input, options) => toEnd(start(args, options), input),
-    shell: (script, options) => toEnd(launch(["/bin/sh", ["-c", `${shellFunction()}\n${script}`]], options)),
+    shell: (script, options) => toEnd(startShell(script, options)),
+    startShell,
   };
-}
-
-/** `holdfast` as a function of a shell. */
-function shellFunction(): string {
-  const [executable, args] = commandLine(currentRuntime, main);
-  return `holdfast() { ${[executable, ...args].map((word) => `'${word}'`).join(" ")} "$@"; }`;
 }
 
 /** The lines of an output, each as JSON. */
