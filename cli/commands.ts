@@ -2,30 +2,26 @@
 import * as fs from "node:fs";
 import { fileURLToPath } from "node:url";
 import { type Command, overview } from "./command.ts";
-import { bench } from "./commands/bench.ts";
-import { counterCommands } from "./commands/counters.ts";
-import { doctor } from "./commands/doctor.ts";
-import { info } from "./commands/info.ts";
-import { mapCommands } from "./commands/map.ts";
-import { metricsCommands } from "./commands/metrics.ts";
-import { queueCommands } from "./commands/queue.ts";
-import { shmCommands } from "./commands/shm.ts";
-import { top } from "./commands/top.ts";
-import { work } from "./commands/work.ts";
 import { closest, UsageError } from "./errors.ts";
 
-export const commands: readonly Command[] = [
-  info,
-  ...queueCommands,
-  work,
-  ...counterCommands,
-  ...metricsCommands,
-  ...shmCommands,
-  ...mapCommands,
-  top,
-  bench,
-  doctor,
-];
+/** The modules of commands by their first word. Loaded when they are needed: a command need not wait for what it does not use. */
+const MODULES: Readonly<Record<string, () => Promise<{ readonly commands: readonly Command[] }>>> = {
+  info: () => import("./commands/info.ts"),
+  queue: () => import("./commands/queue.ts"),
+  counters: () => import("./commands/counters.ts"),
+  metrics: () => import("./commands/metrics.ts"),
+  shm: () => import("./commands/shm.ts"),
+  map: () => import("./commands/map.ts"),
+  top: () => import("./commands/top.ts"),
+  bench: () => import("./commands/bench.ts"),
+  doctor: () => import("./commands/doctor.ts"),
+};
+
+/** All commands. */
+export async function allCommands(): Promise<Command[]> {
+  const modules = await Promise.all(Object.values(MODULES).map((load) => load()));
+  return modules.flatMap(({ commands }) => commands);
+}
 
 /** The version in the package's own package.json, which lies above this file wherever it is installed. */
 function version(): string {
@@ -44,32 +40,33 @@ function version(): string {
 const LEADING: ReadonlySet<string> = new Set(["--json", "--human", "--help", "-h", "--version"]);
 
 /** The command of a command line, and what belongs to it. A string is text to print instead. */
-export function find(args: readonly string[]): { found: Command; rest: string[] } | string {
+export async function find(args: readonly string[]): Promise<{ found: Command; rest: string[] } | string> {
   let start = 0;
   while (LEADING.has(args[start] ?? "")) start++;
   const leading = args.slice(0, start);
   const [first, second] = args.slice(start);
-  const groups = [...new Set(commands.filter(({ name }) => name.includes(" ")).map(({ name }) => name.split(" ")[0] as string))];
+  const helped = leading.some(isHelp);
   if (leading.includes("--version")) return `${version()}\n`;
-  if (first === undefined || first === "help") {
-    if (first === "help" && second !== undefined) return find([...args.slice(start + 1), "--help"]);
-    if (first === undefined && !leading.some((word) => word === "--help" || word === "-h")) throw new UsageError("which command?");
-    return overview(commands, undefined);
-  }
-  const alone = commands.find(({ name }) => name === first);
-  if (alone !== undefined) return { found: alone, rest: [...leading, ...args.slice(start + 1)] };
-  if (!groups.includes(first)) {
-    const near = closest(first, [...groups, ...commands.map(({ name }) => name)]);
-    throw new UsageError(`there is no command '${first}'${near === undefined ? "" : `; did you mean '${near}'?`}`);
-  }
-  const group = commands.filter(({ name }) => name.startsWith(`${first} `));
-  if (second === undefined || second === "--help" || second === "-h" || second === "help") {
-    const asked = second !== undefined || leading.some((word) => word === "--help" || word === "-h");
-    if (!asked) throw new UsageError(`which command of '${first}'? There are ${group.map(({ name }) => name.slice(first.length + 1)).join(", ")}`);
-    return overview(group, first);
-  }
-  const found = group.find(({ name }) => name === `${first} ${second}`);
-  if (found !== undefined) return { found, rest: [...leading, ...args.slice(start + 2)] };
-  const near = closest(second, group.map(({ name }) => name.slice(first.length + 1)));
-  throw new UsageError(`there is no command '${first} ${second}'${near === undefined ? "" : `; did you mean '${first} ${near}'?`}`);
+  if (first === "help" && second !== undefined) return await find([...args.slice(start + 1), "--help"]);
+  if (first === "help" || (first === undefined && helped)) return overview(await allCommands(), undefined);
+  if (first === undefined) throw new UsageError("which command?");
+  const load = Object.hasOwn(MODULES, first) ? MODULES[first] : undefined;
+  if (load === undefined) throw unknown(first, Object.keys(MODULES));
+  const { commands } = await load();
+  const [only] = commands;
+  if (only?.name === first) return { found: only, rest: [...leading, ...args.slice(start + 1)] };
+  if (second === undefined ? helped : isHelp(second)) return overview(commands, first);
+  if (second === undefined) throw new UsageError(`which command of '${first}'? There are ${commands.map(({ name }) => name.slice(first.length + 1)).join(", ")}`);
+  const found = commands.find(({ name }) => name === `${first} ${second}`);
+  if (found === undefined) throw unknown(`${first} ${second}`, commands.map(({ name }) => name));
+  return { found, rest: [...leading, ...args.slice(start + 2)] };
+}
+
+function isHelp(word: string): boolean {
+  return word === "--help" || word === "-h" || word === "help";
+}
+
+function unknown(name: string, known: readonly string[]): UsageError {
+  const near = closest(name, known);
+  return new UsageError(`there is no command '${name}'${near === undefined ? "" : `; did you mean '${near}'?`}`);
 }

@@ -48,7 +48,8 @@ export class Interrupted extends Error {
 /** What to print of an error: what the library and the system say speaks for itself, anything else is a bug and needs its stack. */
 export function describe(error: unknown): string {
   if (!(error instanceof Error)) return String(error);
-  const expected = error instanceof UsageError || "code" in error;
+  // Deno's permissions have no code.
+  const expected = error instanceof UsageError || "code" in error || error.name === "NotCapable";
   return expected ? error.message : (error.stack ?? String(error));
 }
 

@@ -14,7 +14,7 @@ import { dieOf } from "./signals.ts";
 async function main(args: readonly string[]): Promise<number> {
   let helpFor = "";
   try {
-    const chosen = find(args);
+    const chosen = await find(args);
     if (typeof chosen === "string") {
       await write(chosen);
       return exitCodes.done;

@@ -14,7 +14,9 @@ import * as tty from "node:tty";
 import { styleText, stripVTControlCharacters } from "node:util";
 import { systemError } from "../lib/errors.ts";
 import { BrokenPipe } from "./errors.ts";
+import { environment } from "./system.ts";
 
+const STDIN = 0;
 const STDOUT = 1;
 const STDERR = 2;
 
@@ -57,12 +59,21 @@ export function complain(text: string): void {
   }
 }
 
+/** Draws a text on the terminal in place of the one before: as many lines as it has, none of them wrapped. */
+export async function draw(text: string): Promise<void> {
+  const lines = text.split("\n");
+  const rows = process.stdout.rows || 24; // 0 where nobody has said
+  const shown = lines.length < rows ? lines : [...lines.slice(0, rows - 2), `… ${lines.length - rows + 2} more lines`];
+  await write(`\x1b[?7l\x1b[H\x1b[J${shown.join("\n")}\n\x1b[?7h`);
+}
+
 /** Says something about what is going on. */
 export function note(text: string): void {
   complain(`holdfast: ${text}`);
 }
 
 export const isTerminal = (): boolean => tty.isatty(STDOUT);
+export const isInputTerminal = (): boolean => tty.isatty(STDIN);
 export const isErrorTerminal = (): boolean => tty.isatty(STDERR);
 
 /** A line on the terminal that says how far long work is; nothing where nobody looks. */
@@ -100,10 +111,9 @@ export function toJson(value: unknown): string {
 type Style = "bold" | "dim" | "green" | "yellow" | "red";
 
 function coloured(): boolean {
-  const { NO_COLOR, FORCE_COLOR, TERM } = process.env;
-  if (NO_COLOR !== undefined && NO_COLOR !== "") return false;
-  if (FORCE_COLOR !== undefined && FORCE_COLOR !== "") return FORCE_COLOR !== "0";
-  return isTerminal() && TERM !== "dumb";
+  if (environment("NO_COLOR") !== undefined) return false;
+  const forced = environment("FORCE_COLOR");
+  return forced === undefined ? isTerminal() && environment("TERM") !== "dumb" : forced !== "0";
 }
 
 /** The text in a style, on a terminal that shall have styles. */

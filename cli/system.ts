@@ -1,6 +1,26 @@
 /** What there is to know of the machine and of a path. */
 import * as fs from "node:fs";
+import * as os from "node:os";
 import process from "node:process";
+
+/** A variable of the environment; undefined also where a permission withholds it: then the default applies. */
+export function environment(name: string): string | undefined {
+  try {
+    const value = process.env[name];
+    return value === "" ? undefined : value;
+  } catch {
+    return undefined;
+  }
+}
+
+/** The folder for temporary files. */
+export function temporaryFolder(): string {
+  try {
+    return os.tmpdir();
+  } catch {
+    return "/tmp"; // what it is in the environment may not be asked
+  }
+}
 
 export interface Runtime {
   readonly name: "bun" | "deno" | "node";

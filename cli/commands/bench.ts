@@ -6,7 +6,7 @@ import { Counters, Mapping, Queue } from "../../mod.ts";
 import { asText, type Command, command, option, whole } from "../command.ts";
 import { json, line, number, Progress, table } from "../output.ts";
 import { endInOrder, pause } from "../signals.ts";
-import { fileSystemOf, runtime } from "../system.ts";
+import { fileSystemOf, runtime, temporaryFolder } from "../system.ts";
 
 /** Something that is measured: `run` does it `times` times. */
 interface Subject {
@@ -56,7 +56,7 @@ function subjects(folder: string): { list: Subject[]; close: () => void } {
   return { list, close };
 }
 
-export const bench: Command = command({
+const bench: Command = command({
   name: "bench",
   summary: "what this machine does in this runtime: counters, mapping, queue",
   args: "",
@@ -70,7 +70,7 @@ which is removed. "On storage" is as fast as the disk under --folder.`,
   examples: [["holdfast bench --human", "in Node"], ["bunx --bun holdfast bench", "in Bun"], ["holdfast bench --folder /var/lib/app", "on the disk that matters"]],
   async run({ options }) {
     const signal = endInOrder();
-    const parent = options.folder ?? os.tmpdir();
+    const parent = options.folder ?? temporaryFolder();
     const folder = fs.mkdtempSync(join(parent, "holdfast-bench-"));
     const remove = (): void => fs.rmSync(folder, { recursive: true, force: true });
     process.once("exit", remove);
@@ -109,3 +109,5 @@ which is removed. "On storage" is as fast as the disk under --folder.`,
     await line(table(columns, results.map((row) => [row.name, ns(row.medianNs), ns(row.leastNs), number(Math.round(row.perSecond), options.human)])));
   },
 });
+
+export const commands: readonly Command[] = [bench];

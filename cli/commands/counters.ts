@@ -1,8 +1,8 @@
 /** `holdfast counters …`. */
-import { type CounterKey, Counters } from "../../mod.ts";
+import { type CounterKey, Counters } from "../../lib/counters.ts";
 import { type Command, command, flag, option, whole } from "../command.ts";
 import { CommandError, UsageError } from "../errors.ts";
-import { isTerminal, json, line, number, safe, table } from "../output.ts";
+import { draw, isTerminal, json, line, number, safe, table } from "../output.ts";
 import { endInOrder, pause } from "../signals.ts";
 
 /** A 64-bit integer of the command line; as for the library, 2^63 to 2^64 - 1 wrap. */
@@ -190,7 +190,7 @@ changes per second.`,
       const rate = (row: Row): string => rates.get(row.index)?.toFixed(1) ?? "-";
       if (drawn) {
         const columns = [{ title: "NAME" }, { title: "VALUE", right: true }, { title: "PER SECOND", right: true }];
-        await line(`\x1b[H\x1b[J${table(columns, rows.map((row) => [named(row), number(row.value, options.human), rate(row)]))}`);
+        await draw(table(columns, rows.map((row) => [named(row), number(row.value, options.human), rate(row)])));
       } else {
         for (const row of rows) {
           if (last !== undefined && last.values.get(row.index) === row.value) continue;
@@ -205,4 +205,4 @@ changes per second.`,
   },
 });
 
-export const counterCommands: readonly Command[] = [get, add, set, list, watch];
+export const commands: readonly Command[] = [get, add, set, list, watch];

@@ -10,7 +10,7 @@ import { type Command, command } from "../command.ts";
 import { exitCodes } from "../errors.ts";
 import { facts, json, line, safe, size, styled } from "../output.ts";
 import { endInOrder } from "../signals.ts";
-import { fileSystemOf, runtime } from "../system.ts";
+import { environment, type FileSystem, fileSystemOf, runtime, temporaryFolder } from "../system.ts";
 
 type State = "ok" | "note" | "bad";
 
@@ -38,16 +38,24 @@ function checkRuntime(): Omit<Finding, "check"> {
   return enough ? ok(`${name} ${version}`) : bad(`${name} ${version}; ${leastMajor}.${leastMinor} or later is needed`);
 }
 
+function kernel(): string {
+  try {
+    return `, kernel ${os.release()}, ${os.cpus().length} CPUs`;
+  } catch {
+    return ""; // Deno wants --allow-sys for it
+  }
+}
+
 function checkPlatform(): Omit<Finding, "check"> {
-  const text = `${process.platform} ${process.arch}, kernel ${os.release()}, ${os.cpus().length} CPUs`;
+  const text = `${process.platform} ${process.arch}${kernel()}`;
   return process.platform === "linux" ? ok(text) : remark(`${text}; not everything works there yet`);
 }
 
 /** The library that is loaded, as the kernel has it; undefined where it does not say. */
 function loadedLibrary(): string | undefined {
-  const { HOLDFAST_LIBRARY } = process.env;
+  const override = environment("HOLDFAST_LIBRARY");
   try {
-    const named = HOLDFAST_LIBRARY === undefined || HOLDFAST_LIBRARY === "" ? undefined : fs.realpathSync(HOLDFAST_LIBRARY);
+    const named = override === undefined ? undefined : fs.realpathSync(override);
     const files = fs.readFileSync("/proc/self/maps", "utf8").split("\n").map((text) => text.slice(text.indexOf("/")));
     return files.find((file) => file === named) ?? files.find((file) => /holdfast[^/]*$/.test(file) && /\.(so|dylib|dll)\b|memfd:/.test(file));
   } catch {
@@ -57,8 +65,7 @@ function loadedLibrary(): string | undefined {
 
 function checkLibrary(): Omit<Finding, "check"> {
   native();
-  const { HOLDFAST_LIBRARY } = process.env;
-  const by = HOLDFAST_LIBRARY === undefined || HOLDFAST_LIBRARY === "" ? "" : " (by HOLDFAST_LIBRARY)";
+  const by = environment("HOLDFAST_LIBRARY") === undefined ? "" : " (by HOLDFAST_LIBRARY)";
   return ok(`${loadedLibrary() ?? "loaded"}${by}, ABI version ${ABI_VERSION}`);
 }
 
@@ -82,7 +89,14 @@ function checkKernel(): Omit<Finding, "check"> {
 }
 
 function checkFileSystem(folder: string): Omit<Finding, "check"> {
-  const { name, remote, freeBytes } = fileSystemOf(folder);
+  let system: FileSystem;
+  try {
+    system = fileSystemOf(folder);
+  } catch (error) {
+    if ((error as Error).name !== "NotCapable") throw error;
+    return remark(`${folder}; ${(error as Error).message}`);
+  }
+  const { name, remote, freeBytes } = system;
   const text = `${folder} is on ${name}, ${size(freeBytes, true)} free`;
   return remote ? remark(`${text}; other machines that have it mounted do not share memory with this one: use it from one machine only`) : ok(text);
 }
@@ -164,13 +178,16 @@ function checkPermissions(): Omit<Finding, "check"> {
   return remark(`Node's permission model is on: ${["fs.read", "fs.write"].map((scope) => `${scope} ${permission.has(scope) ? "granted" : "in part or denied"}`).join(", ")}`);
 }
 
+/** Checks that can say nothing without it. */
+const NEED_LIBRARY: ReadonlySet<string> = new Set(["kernel", "files", "shared memory", "locked memory"]);
+
 const MARKS: Readonly<Record<State, readonly [word: string, style: "green" | "yellow" | "red"]>> = {
   ok: ["ok", "green"],
   note: ["note", "yellow"],
   bad: ["BAD", "red"],
 };
 
-export const doctor: Command = command({
+const doctor: Command = command({
   name: "doctor",
   summary: "try out whether everything that holdfast needs is there",
   args: "[FOLDER]",
@@ -179,7 +196,7 @@ export const doctor: Command = command({
 own and removes them. Exit code 1 if something does not work; what is only worth knowing is a note.`,
   options: {},
   examples: [["holdfast doctor /var/lib/app", "for the folder that the files will lie in"], ["holdfast doctor --json", "for a bug report"]],
-  async run({ options, args: [folder = os.tmpdir()] }) {
+  async run({ options, args: [folder = temporaryFolder()] }) {
     const signal = endInOrder(); // what it has made is removed
     const looks: readonly (readonly [string, Look])[] = [
       ["runtime", checkRuntime],
@@ -194,7 +211,9 @@ own and removes them. Exit code 1 if something does not work; what is only worth
       ["locked memory", checkMemoryLock],
     ];
     const findings: Finding[] = [];
+    let library = true;
     for (const [check, look] of looks) {
+      if (!library && NEED_LIBRARY.has(check)) continue;
       try {
         findings.push({ check, ...(await look()) });
         signal.throwIfAborted();
@@ -202,15 +221,18 @@ own and removes them. Exit code 1 if something does not work; what is only worth
         if (signal.aborted) throw error;
         findings.push({ check, ...bad((error as Error).message) });
       }
+      if (check === "library") library = findings.at(-1)?.state === "ok";
     }
     const sound = findings.every(({ state }) => state !== "bad");
     if (options.json) await json({ ok: sound, findings });
     else {
       await line(facts(findings.map(({ check, state, text }) => {
         const [word, style] = MARKS[state];
-        return [check, `${styled(style, word.padEnd(4))}  ${safe(text)}`] as const;
+        return [check, `${styled(style, word.padEnd(4))}  ${safe(text.replace(/\s*\n\s*/g, " "))}`] as const;
       })));
     }
     return sound ? exitCodes.done : exitCodes.failed;
   },
 });
+
+export const commands: readonly Command[] = [doctor];

@@ -171,7 +171,7 @@ function label(name: string): string {
   return name.replace(/Bytes$/, "").replace(/[A-Z]/g, (letter) => ` ${letter.toLowerCase()}`);
 }
 
-export const info: Command = command({
+const info: Command = command({
   name: "info",
   summary: "say what lies at a path: kind, header, sizes, health",
   args: "PATH",
@@ -210,3 +210,5 @@ export const info: Command = command({
     return damaged ? exitCodes.failed : exitCodes.done;
   },
 });
+
+export const commands: readonly Command[] = [info];

@@ -1,6 +1,6 @@
 /** `holdfast map …`: files through a mapping. */
 import { Buffer } from "node:buffer";
-import { type Advice, Mapping } from "../../mod.ts";
+import { type Advice, Mapping } from "../../lib/mapping.ts";
 import { bytes, type Command, command, flag, oneOf, option } from "../command.ts";
 import { CommandError } from "../errors.ts";
 import { chunksOf, openInput } from "../input.ts";
@@ -134,4 +134,4 @@ const resident: Command = command({
   },
 });
 
-export const mapCommands: readonly Command[] = [cat, writeCommand, advise, resident];
+export const commands: readonly Command[] = [cat, writeCommand, advise, resident];

@@ -2,7 +2,7 @@
 import * as fs from "node:fs";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
-import { Metrics, type MetricsOptions } from "../../mod.ts";
+import { Metrics, type MetricsOptions } from "../../lib/metrics.ts";
 import { asText, type Command, command, oneOf, option, whole } from "../command.ts";
 import { CommandError } from "../errors.ts";
 import { json, line, note, write } from "../output.ts";
@@ -108,4 +108,4 @@ Prints the address once it listens, and serves until it is ended.`,
   },
 });
 
-export const metricsCommands: readonly Command[] = [show, serve];
+export const commands: readonly Command[] = [show, serve];

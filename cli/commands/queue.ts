@@ -1,22 +1,25 @@
 /** `holdfast queue …`: pushing, popping, looking, and looking after. */
 import type { Readable } from "node:stream";
-import type { Lease, Queue, QueueReport } from "../../mod.ts";
-import { Queue as Queues } from "../../mod.ts";
+import type { QueueReport } from "../../lib/queue/report.ts";
+import { type Lease, Queue } from "../../lib/queue.ts";
 import { type Command, command, flag, oneOf, option, whole } from "../command.ts";
 import { exitCodes } from "../errors.ts";
 import { chunksOf, Frames, openInput } from "../input.ts";
-import { facts, isErrorTerminal, json, line, note, number, Progress, size, styled, table, write } from "../output.ts";
+import { facts, isErrorTerminal, isInputTerminal, json, line, note, number, Progress, size, styled, table, write } from "../output.ts";
 import { decodeInput, encodeOutput, type Format } from "../records.ts";
 import { endInOrder, pause } from "../signals.ts";
 import { asInput, asOutput, coded, creationOptions, durability, group, openQueue, outputFormat, separator } from "./queue_options.ts";
+import { work } from "./work.ts";
 
 const encoder = new TextEncoder();
 const NEWLINE: Uint8Array = encoder.encode("\n");
 const NUL = new Uint8Array(1);
 
-/** Records and bytes of one output: so much is lost twice at most if this process is killed, and a pipe is kept busy. */
-const BATCH_RECORDS = 256;
+/** Records of one output that are looked at, and bytes of any. */
+const BATCH_RECORDS = 512;
 const BATCH_BYTES: number = 1 << 20;
+/** Records that are leased at once, and come again if this process is killed. Each lease looks at those that are out: 256 take three times as long. */
+const BATCH_LEASES = 32;
 /** How long between two looks at a queue that is full. */
 const FULL_PAUSE_MS = 20;
 
@@ -167,6 +170,7 @@ or record it means nothing. A line that is not what --as says ends it; the lines
   ],
   async run({ options, args: [path = "", ...values] }) {
     const format = options.as;
+    if (values.length === 0 && isInputTerminal()) note("reading records from the terminal, a line each; Ctrl-D ends the input");
     if (values.length === 0) return await pushInput(path, undefined, format, options, options.null ? 0 : 10);
     const signal = endInOrder();
     const payloads = values.flatMap((value, i) => decodeInput(format, encoder.encode(value), `VALUE ${i + 1}`) ?? []);
@@ -246,7 +250,7 @@ command's success instead. Exit code 3 if there was no record.`,
       if (first === undefined) break;
       const leases = [first];
       let bytes = first.value.byteLength;
-      while (leases.length < Math.min(left, BATCH_RECORDS) && bytes < BATCH_BYTES) {
+      while (leases.length < Math.min(left, BATCH_LEASES) && bytes < BATCH_BYTES) {
         const lease = queue.lease();
         if (lease === undefined) break;
         leases.push(lease);
@@ -425,7 +429,7 @@ const verify: Command = command({
   examples: [["holdfast queue verify jobs && echo sound", "as a check in a script"]],
   async run({ options, args: [path = ""] }) {
     announce("verify", path);
-    const report = Queues.verify(path);
+    const report = Queue.verify(path);
     await showReport(report, options.json);
     return report.ok ? exitCodes.done : exitCodes.failed;
   },
@@ -442,7 +446,7 @@ deleted. A queue that is sound is left alone. The report says what was found bef
   examples: [["holdfast queue recover jobs", "repair, and say what was lost"]],
   async run({ options, args: [path = ""] }) {
     announce("recover", path);
-    await showReport(Queues.recover(path), options.json);
+    await showReport(Queue.recover(path), options.json);
   },
 });
 
@@ -501,4 +505,4 @@ is no such record ends it; those before it are in the queue.`,
   },
 });
 
-export const queueCommands: readonly Command[] = [push, pop, peek, tail, stats, verify, recover, clear, exported, imported];
+export const commands: readonly Command[] = [push, pop, peek, tail, stats, verify, recover, clear, exported, imported, work];

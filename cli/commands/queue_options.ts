@@ -1,6 +1,8 @@
 /** What the commands on queues share: their options, and how they open a queue. */
 import * as fs from "node:fs";
-import { compressed, MapError, Queue, type QueueOptions } from "../../mod.ts";
+import { MapError } from "../../lib/errors.ts";
+import { compressed } from "../../lib/queue/compressed.ts";
+import { Queue, type QueueOptions } from "../../lib/queue.ts";
 import { asText, bytes, flag, type Option, oneOf, option, whole } from "../command.ts";
 import { UsageError } from "../errors.ts";
 import { type Format, formats } from "../records.ts";

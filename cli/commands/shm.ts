@@ -1,5 +1,5 @@
 /** `holdfast shm …`. */
-import { SharedMemory, type SharedMemoryEntry } from "../../mod.ts";
+import { SharedMemory, type SharedMemoryEntry } from "../../lib/shared_memory.ts";
 import { type Command, command } from "../command.ts";
 import { exitCodes } from "../errors.ts";
 import { json, line, safe, size, table } from "../output.ts";
@@ -48,4 +48,4 @@ const reap: Command = command({
   },
 });
 
-export const shmCommands: readonly Command[] = [list, reap];
+export const commands: readonly Command[] = [list, reap];

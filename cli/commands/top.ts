@@ -1,11 +1,12 @@
 /** `holdfast top`: what goes on in a folder. */
 import * as fs from "node:fs";
 import { basename, join } from "node:path";
-import process from "node:process";
-import { Counters, Queue, type QueueStats } from "../../mod.ts";
+import { Counters } from "../../lib/counters.ts";
+import type { QueueStats } from "../../lib/queue/stats.ts";
+import { Queue } from "../../lib/queue.ts";
 import { type Command, command, option, whole } from "../command.ts";
 import { kindAt } from "../identify.ts";
-import { isTerminal, json, line, number, safe, size, styled, table, write } from "../output.ts";
+import { draw, isTerminal, json, line, number, safe, size, styled, table } from "../output.ts";
 import { endInOrder, pause } from "../signals.ts";
 
 /** What one look at a queue shows. */
@@ -205,7 +206,7 @@ function render({ queues, counters, failures }: ReturnType<Folder["look"]>, huma
   return parts.length === 0 ? "no queues or counters here" : parts.join("\n\n");
 }
 
-export const top: Command = command({
+const top: Command = command({
   name: "top",
   summary: "a live view of the queues and counters of a folder",
   args: "[FOLDER]",
@@ -228,18 +229,12 @@ On a terminal it is drawn anew at each look, as far as it fits; otherwise one te
     for (let look = 1; ; look++) {
       const seen = folder.look();
       if (options.json) await json({ time: new Date().toISOString(), ...seen });
-      else if (drawn) await write(`\x1b[H\x1b[J${fitted(render(seen, options.human))}`);
-      else await write(`${look === 1 ? "" : "\n"}${render(seen, options.human)}\n`);
-      if (look >= options.count) break;
+      else if (drawn) await draw(render(seen, options.human));
+      else await line(`${look === 1 ? "" : "\n"}${render(seen, options.human)}`);
+      if (look >= options.count) return;
       await pause(options["interval-ms"], signal);
     }
-    if (drawn) await line("");
   },
 });
 
-/** As many lines as the terminal has. */
-function fitted(text: string): string {
-  const lines = text.split("\n");
-  const rows = process.stdout.rows ?? 24;
-  return lines.length < rows ? `${text}\n` : [...lines.slice(0, rows - 2), `… ${lines.length - rows + 2} more lines\n`].join("\n");
-}
+export const commands: readonly Command[] = [top];

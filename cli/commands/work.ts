@@ -1,6 +1,7 @@
 /** `holdfast queue work`: a command for each record. */
 import { type ChildProcess, spawn } from "node:child_process";
-import { type Lease, MapError, type Queue } from "../../mod.ts";
+import { MapError } from "../../lib/errors.ts";
+import type { Lease, Queue } from "../../lib/queue.ts";
 import { asText, type Command, command, flag, option, whole } from "../command.ts";
 import { CommandError } from "../errors.ts";
 import { isErrorTerminal, json, note } from "../output.ts";

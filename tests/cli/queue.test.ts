@@ -239,7 +239,7 @@ test("--compressed", async () => {
 const payload: fc.Arbitrary<Uint8Array> = fc.oneof(
   fc.uint8Array({ maxLength: 40 }),
   fc.string({ unit: "binary" }).filter((text) => text.isWellFormed()).map((text) => encoder.encode(text)),
-  fc.constantFrom("", "\ufeff", "\n", "\0", '{"text":"x"}', '{"base64":"AA=="}', "\u2028", "ä".repeat(70_000)).map((text) => encoder.encode(text)),
+  fc.constantFrom("", "\ufeff", "\n", "\0", '{"text":"x"}', '{"base64":"AA=="}', "\u2028", "ä".repeat(9_000)).map((text) => encoder.encode(text)),
 );
 const plain = (bytes: Uint8Array): number[] => [...bytes];
 
@@ -255,7 +255,7 @@ test("every form of a record gives back what went in", () => {
     }
     const { text } = recordOf(bytes);
     if (text !== undefined) assert.deepEqual(plain(encodeOutput("string", decodeInput("string", bytes, "it") as Uint8Array, "it")), plain(bytes));
-  }), { numRuns: 500 });
+  }), { numRuns: 300 });
 });
 
 test("what is no record is refused in every form, by an error that names it", () => {
@@ -285,7 +285,7 @@ test("export and import give any queue back, record by record", async () => {
     await ok(["queue", "import", copy], text);
     using queue = Queue.open<Uint8Array>(copy, { codec: "bytes", mode: "r" });
     assert.deepEqual([...queue].map(plain), payloads.map(plain));
-  }), { numRuns: 4 });
+  }), { numRuns: 3 });
 });
 
 test("import of a file; a line that is no record ends it", async () => {

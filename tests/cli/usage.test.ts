@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import * as fs from "node:fs";
 import { test } from "node:test";
 import { helpOf, optionsOf, overview, parseCall } from "../../cli/command.ts";
-import { commands, find } from "../../cli/commands.ts";
+import { allCommands, find } from "../../cli/commands.ts";
 import { closest, UsageError } from "../../cli/errors.ts";
 import { cli } from "../support/cli.ts";
 import { root } from "../support/runtimes.ts";
@@ -11,6 +11,7 @@ import { temporaryFiles } from "../support/temporary.ts";
 
 const files = temporaryFiles();
 const { run } = cli();
+const commands = await allCommands();
 
 test("the help of each command tells of each option, and of the exit codes", () => {
   const all = overview(commands, undefined);
@@ -54,7 +55,7 @@ test("what is printed on demand goes to the standard output, with code 0", async
     [["help", "queue"], /^Usage: holdfast queue COMMAND/],
     [["--version"], /^\d+\.\d+\.\d+\n$/],
   ];
-  for (const [args, expected] of texts) assert.match(find(args) as string, expected, args.join(" "));
+  for (const [args, expected] of texts) assert.match((await find(args)) as string, expected, args.join(" "));
   for (const args of [["queue", "push", "--help"], ["help", "queue", "push"]]) {
     const { status, stdout, stderr } = await run(args);
     assert.deepEqual([status, stderr], [0, ""]);
@@ -62,7 +63,7 @@ test("what is printed on demand goes to the standard output, with code 0", async
   }
 });
 
-test("a command line that makes no sense names what is wrong, and the closest word", () => {
+test("a command line that makes no sense names what is wrong, and the closest word", async () => {
   const cases: [string, RegExp][] = [
     ["", /^which command\?/],
     ["quue push", /^there is no command 'quue'; did you mean 'queue'\?/],
@@ -86,20 +87,20 @@ test("a command line that makes no sense names what is wrong, and the closest wo
     ["metrics serve m --port 70000", /^--port must be a whole number from 0 to 65535/],
   ];
   for (const [text, expected] of cases) {
-    const parse = (): unknown => {
-      const chosen = find(text.split(" ").filter((word) => word !== ""));
+    const parse = async (): Promise<unknown> => {
+      const chosen = await find(text.split(" ").filter((word) => word !== ""));
       return typeof chosen === "string" ? chosen : parseCall(chosen.found, chosen.rest);
     };
-    assert.throws(parse, (error: Error) => error instanceof UsageError && expected.test(error.message), text);
+    await assert.rejects(parse, (error: Error) => error instanceof UsageError && expected.test(error.message), text);
   }
 });
 
-test("flags may stand before the command's words; what stands behind -- is not looked at", () => {
-  const chosen = find(["--json", "queue", "work", "jobs", "--concurrency=2", "--", "cmd", "--json", "--", "-x"]);
+test("flags may stand before the command's words; what stands behind -- is not looked at", async () => {
+  const chosen = await find(["--json", "queue", "work", "jobs", "--concurrency=2", "--", "cmd", "--json", "--", "-x"]);
   assert.ok(typeof chosen !== "string");
   const { options, args, rest } = parseCall(chosen.found, chosen.rest);
   assert.deepEqual([options.json, options.concurrency, args, rest], [true, 2, ["jobs"], ["cmd", "--json", "--", "-x"]]);
-  const push = find(["queue", "push", "jobs", "--capacity-bytes", "64K", "--", "-x", "--json"]);
+  const push = await find(["queue", "push", "jobs", "--capacity-bytes", "64K", "--", "-x", "--json"]);
   assert.ok(typeof push !== "string");
   const call = parseCall(push.found, push.rest);
   assert.deepEqual([call.options.json, call.options["capacity-bytes"], call.args], [false, 65_536, ["jobs", "-x", "--json"]]);
