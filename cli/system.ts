@@ -3,23 +3,30 @@ import * as fs from "node:fs";
 import * as os from "node:os";
 import process from "node:process";
 
-/** A variable of the environment; undefined also where a permission withholds it: then the default applies. */
-export function environment(name: string): string | undefined {
+/** What `look` gives; undefined where a permission of Deno withholds it. */
+function permitted<T>(look: () => T): T | undefined {
   try {
-    const value = process.env[name];
-    return value === "" ? undefined : value;
-  } catch {
-    return undefined;
+    return look();
+  } catch (error) {
+    if ((error as Error).name === "NotCapable") return undefined;
+    throw error;
   }
+}
+
+/** A variable of the environment; undefined if it is empty, or may not be asked: then the default applies. */
+export function environment(name: string): string | undefined {
+  const value = permitted(() => process.env[name]);
+  return value === "" ? undefined : value;
 }
 
 /** The folder for temporary files. */
 export function temporaryFolder(): string {
-  try {
-    return os.tmpdir();
-  } catch {
-    return "/tmp"; // what it is in the environment may not be asked
-  }
+  return permitted(() => os.tmpdir()) ?? "/tmp";
+}
+
+/** The machine: the kernel's release, and its CPUs. Undefined if it may not be asked. */
+export function machine(): { readonly release: string; readonly cpus: number; readonly model: string } | undefined {
+  return permitted(() => ({ release: os.release(), cpus: os.cpus().length, model: os.cpus()[0]?.model ?? "unknown CPU" }));
 }
 
 export interface Runtime {
@@ -62,8 +69,11 @@ export interface FileSystem {
   readonly totalBytes: number;
 }
 
-export function fileSystemOf(path: string): FileSystem {
-  const { type, bavail, blocks, bsize } = fs.statfsSync(path);
+/** The file system of a path. Undefined if it may not be asked. */
+export function fileSystemOf(path: string): FileSystem | undefined {
+  const found = permitted(() => fs.statfsSync(path));
+  if (found === undefined) return undefined;
+  const { type, bavail, blocks, bsize } = found;
   const magic = type >>> 0;
   const name = LOCAL[magic] ?? REMOTE[magic] ?? `type 0x${magic.toString(16)}`;
   return { name, remote: magic in REMOTE, freeBytes: bavail * bsize, totalBytes: blocks * bsize };

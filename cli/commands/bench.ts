@@ -1,12 +1,11 @@
 /** `holdfast bench`: what this machine and runtime do. */
 import * as fs from "node:fs";
-import * as os from "node:os";
 import { join } from "node:path";
 import { Counters, Mapping, Queue } from "../../mod.ts";
 import { asText, type Command, command, option, whole } from "../command.ts";
 import { json, line, number, Progress, table } from "../output.ts";
 import { endInOrder, pause } from "../signals.ts";
-import { fileSystemOf, runtime, temporaryFolder } from "../system.ts";
+import { fileSystemOf, machine, runtime, temporaryFolder } from "../system.ts";
 
 /** Something that is measured: `run` does it `times` times. */
 interface Subject {
@@ -76,7 +75,8 @@ which is removed. "On storage" is as fast as the disk under --folder.`,
     process.once("exit", remove);
     const progress = new Progress();
     const { name, version } = runtime();
-    const system = fileSystemOf(folder);
+    const system = fileSystemOf(folder)?.name ?? "unknown";
+    const { cpus = 0, model = "unknown CPU" } = machine() ?? {};
     const { list, close } = subjects(folder);
     const results: { name: string; medianNs: number; leastNs: number; perSecond: number }[] = [];
     try {
@@ -98,12 +98,11 @@ which is removed. "On storage" is as fast as the disk under --folder.`,
       close();
       remove();
     }
-    const cpu = os.cpus()[0]?.model ?? "unknown CPU";
     if (options.json) {
-      await json({ runtime: name, version, cpu, cpus: os.cpus().length, fileSystem: system.name, results });
+      await json({ runtime: name, version, cpu: model, cpus, fileSystem: system, results });
       return;
     }
-    await line(`${name} ${version}, ${os.cpus().length} x ${cpu}, ${parent} (${system.name})\n`);
+    await line(`${name} ${version}, ${cpus} x ${model}, ${parent} (${system})\n`);
     const ns = (value: number): string => (value < 100 ? value.toFixed(1) : number(Math.round(value), options.human));
     const columns = [{ title: "OPERATION" }, { title: "NS", right: true }, { title: "LEAST", right: true }, { title: "PER SECOND", right: true }];
     await line(table(columns, results.map((row) => [row.name, ns(row.medianNs), ns(row.leastNs), number(Math.round(row.perSecond), options.human)])));

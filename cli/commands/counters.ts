@@ -67,10 +67,11 @@ const get: Command = command({
 
 const create = { create: flag("make the file, or the counter, if it is not there") } as const;
 
-/** Opens the counters for changing, and finds or makes the one called `argument`. */
+/** Opens the counters for changing, and finds the one called `argument`; with `mayCreate` what is not there is made. */
 function openFor(path: string, argument: string, mayCreate: boolean): { counters: Counters; key: CounterKey } {
-  const counters = Counters.open(path, mayCreate ? { names: [argument] } : {});
+  const counters = mayCreate ? openOrCreate(path, argument) : Counters.open(path);
   try {
+    if (mayCreate && keyOf(counters, argument) === undefined) counters.declare(argument);
     return { counters, key: find(counters, argument, "; --create adds one") };
   } catch (error) {
     counters.close();
@@ -78,29 +79,18 @@ function openFor(path: string, argument: string, mayCreate: boolean): { counters
   }
 }
 
-/** The same, adding to what there is. */
-function openOrAdd(path: string, argument: string, mayCreate: boolean): { counters: Counters; key: CounterKey } {
-  if (!mayCreate) return openFor(path, argument, false);
-  let counters: Counters;
-  try {
-    counters = Counters.open(path);
-  } catch (error) {
-    if ((error as { code?: unknown }).code !== "ENOENT") throw error;
+function openOrCreate(path: string, name: string): Counters {
+  const unless = (code: string, call: () => Counters): Counters | undefined => {
     try {
-      return openFor(path, argument, true);
-    } catch (second) {
-      // Another made it in between, with other names.
-      if ((second as { code?: unknown }).code !== "ERR_OUT_OF_RANGE") throw second;
-      counters = Counters.open(path);
+      return call();
+    } catch (error) {
+      if ((error as { code?: unknown }).code !== code) throw error;
+      return undefined;
     }
-  }
-  try {
-    if (keyOf(counters, argument) === undefined) counters.declare(argument);
-    return { counters, key: find(counters, argument) };
-  } catch (error) {
-    counters.close();
-    throw error;
-  }
+  };
+  return unless("ENOENT", () => Counters.open(path))
+    ?? unless("ERR_OUT_OF_RANGE", () => Counters.open(path, { names: [name] }))
+    ?? Counters.open(path); // another made it in between, with other names
 }
 
 async function changed(options: { json: boolean; human: boolean }, name: string, old: bigint, value: bigint): Promise<void> {
@@ -118,7 +108,7 @@ const add: Command = command({
   examples: [["holdfast counters add app.counters deploys --create", "count one, and make the counter the first time"]],
   async run({ options, args: [path = "", name = "", delta = "1"] }) {
     const by = integer("DELTA", delta);
-    const { counters, key } = openOrAdd(path, name, options.create);
+    const { counters, key } = openFor(path, name, options.create);
     using _ = counters;
     const old = counters.add(key, by);
     await changed(options, name, old, BigInt.asIntN(64, old + by));
@@ -135,7 +125,7 @@ const set: Command = command({
   examples: [["holdfast counters set app.counters errors 0", "back to zero"]],
   async run({ options, args: [path = "", name = "", text = ""] }) {
     const value = integer("VALUE", text);
-    const { counters, key } = openOrAdd(path, name, options.create);
+    const { counters, key } = openFor(path, name, options.create);
     using _ = counters;
     await changed(options, name, counters.set(key, value), value);
   },

@@ -1,6 +1,5 @@
 /** `holdfast doctor`: whether everything that holdfast needs is there. It tries it out. */
 import * as fs from "node:fs";
-import * as os from "node:os";
 import { join } from "node:path";
 import process from "node:process";
 import { type Advice, Counters, Mapping, Queue, SharedMemory } from "../../mod.ts";
@@ -10,7 +9,7 @@ import { type Command, command } from "../command.ts";
 import { exitCodes } from "../errors.ts";
 import { facts, json, line, safe, size, styled } from "../output.ts";
 import { endInOrder } from "../signals.ts";
-import { environment, type FileSystem, fileSystemOf, runtime, temporaryFolder } from "../system.ts";
+import { environment, fileSystemOf, machine, runtime, temporaryFolder } from "../system.ts";
 
 type State = "ok" | "note" | "bad";
 
@@ -38,16 +37,9 @@ function checkRuntime(): Omit<Finding, "check"> {
   return enough ? ok(`${name} ${version}`) : bad(`${name} ${version}; ${leastMajor}.${leastMinor} or later is needed`);
 }
 
-function kernel(): string {
-  try {
-    return `, kernel ${os.release()}, ${os.cpus().length} CPUs`;
-  } catch {
-    return ""; // Deno wants --allow-sys for it
-  }
-}
-
 function checkPlatform(): Omit<Finding, "check"> {
-  const text = `${process.platform} ${process.arch}${kernel()}`;
+  const found = machine();
+  const text = `${process.platform} ${process.arch}${found === undefined ? "" : `, kernel ${found.release}, ${found.cpus} CPUs`}`;
   return process.platform === "linux" ? ok(text) : remark(`${text}; not everything works there yet`);
 }
 
@@ -89,14 +81,9 @@ function checkKernel(): Omit<Finding, "check"> {
 }
 
 function checkFileSystem(folder: string): Omit<Finding, "check"> {
-  let system: FileSystem;
-  try {
-    system = fileSystemOf(folder);
-  } catch (error) {
-    if ((error as Error).name !== "NotCapable") throw error;
-    return remark(`${folder}; ${(error as Error).message}`);
-  }
-  const { name, remote, freeBytes } = system;
+  const found = fileSystemOf(folder);
+  if (found === undefined) return remark(`${folder}; Deno says of which kind it is with --allow-sys`);
+  const { name, remote, freeBytes } = found;
   const text = `${folder} is on ${name}, ${size(freeBytes, true)} free`;
   return remote ? remark(`${text}; other machines that have it mounted do not share memory with this one: use it from one machine only`) : ok(text);
 }
@@ -137,9 +124,9 @@ function checkSharedMemory(): Omit<Finding, "check"> {
   using shared = SharedMemory.from("doctor");
   using same = SharedMemory.open(shared.name);
   if (new TextDecoder().decode(same.read()) !== "doctor") return bad("a shared memory object does not have what was written");
-  const { freeBytes, totalBytes } = fileSystemOf("/dev/shm");
+  const system = fileSystemOf("/dev/shm");
   const orphans = SharedMemory.list().filter(({ owned, retained, persistent, error }) => !owned && !retained && !persistent && error === undefined);
-  const text = `/dev/shm, ${size(freeBytes, true)} of ${size(totalBytes, true)} free`;
+  const text = `/dev/shm${system === undefined ? "" : `, ${size(system.freeBytes, true)} of ${size(system.totalBytes, true)} free`}`;
   return orphans.length === 0 ? ok(text) : remark(`${text}; ${orphans.length} objects of killed owners, which "holdfast shm reap" removes`);
 }
 
