@@ -166,7 +166,7 @@ function valueOf({ name, rawName, value, inlineValue }: { name: string; rawName:
 
 function checkCount(declared: Command, { length }: readonly string[], rest: readonly string[]): void {
   const [least, most] = declared.count;
-  const usage = `usage: holdfast ${declared.name} ${declared.args}`;
+  const usage = `usage: holdfast ${declared.name} [options] ${declared.args}`;
   if (length < least) throw new UsageError(`too few arguments: ${usage}`);
   if (length > most) throw new UsageError(`too many arguments: ${usage}`);
   if (takesRest(declared) && rest.length === 0) throw new UsageError(`the command to run is missing: ${usage}`);
@@ -186,7 +186,7 @@ function shown(name: string, { placeholder, short }: Option<unknown>): string {
 export function helpOf(declared: Command): string {
   const options = Object.entries(optionsOf(declared)).map(([name, one]) => [shown(name, one), one.text] as const);
   const parts = [
-    `Usage: holdfast ${`${declared.name} ${declared.args}`.trim()} [options]`,
+    `Usage: holdfast ${`${declared.name} [options] ${declared.args}`.trim()}`,
     declared.summary,
     declared.text,
     `Options:\n${listed(options)}`,

@@ -102,7 +102,7 @@ which is removed. "On storage" is as fast as the disk under --folder.`,
       await json({ runtime: name, version, cpu: model, cpus, fileSystem: system, results });
       return;
     }
-    await line(`${name} ${version}, ${cpus} x ${model}, ${parent} (${system})\n`);
+    await line(`${name} ${version}, ${cpus === 0 ? "" : `${cpus} x ${model}, `}${parent} (${system})\n`);
     const ns = (value: number): string => (value < 100 ? value.toFixed(1) : number(Math.round(value), options.human));
     const columns = [{ title: "OPERATION" }, { title: "NS", right: true }, { title: "LEAST", right: true }, { title: "PER SECOND", right: true }];
     await line(table(columns, results.map((row) => [row.name, ns(row.medianNs), ns(row.leastNs), number(Math.round(row.perSecond), options.human)])));

@@ -3,7 +3,7 @@ import type { Readable } from "node:stream";
 import type { QueueReport } from "../../lib/queue/report.ts";
 import { type Lease, Queue } from "../../lib/queue.ts";
 import { type Command, command, flag, oneOf, option, whole } from "../command.ts";
-import { exitCodes } from "../errors.ts";
+import { exitCodes, UsageError } from "../errors.ts";
 import { chunksOf, Frames, openInput } from "../input.ts";
 import { facts, isErrorTerminal, isInputTerminal, json, line, note, number, Progress, size, styled, table, write } from "../output.ts";
 import { decodeInput, encodeOutput, type Format } from "../records.ts";
@@ -89,7 +89,7 @@ async function pushAll(
     }
     failed = false;
   } finally {
-    if (failed && pusher.pushed > 0) note(`${plural(pusher.pushed, "record")} of the input ${pusher.pushed === 1 ? "is" : "are"} in the queue`);
+    if (failed && !asJson && pusher.pushed > 0) note(`${plural(pusher.pushed, "record")} of the input ${pusher.pushed === 1 ? "is" : "are"} in the queue`);
     if (asJson) await json({ pushed: pusher.pushed });
   }
   if (complete) return exitCodes.done;
@@ -237,6 +237,8 @@ command's success instead. Exit code 3 if there was no record.`,
     ["holdfast queue pop jobs --count 10 --json | jq -r .text", "ten of them, as JSON"],
   ],
   async run({ options, args: [path = ""] }) {
+    if (options.all && options.count !== undefined) throw new UsageError("--all and --count contradict each other");
+    if (options["timeout-ms"] !== undefined && !options.wait) throw new UsageError("--timeout-ms needs --wait");
     const signal = endInOrder();
     using queue = openQueue(path, options, { mode: "rw" });
     const end = options.null ? NUL : NEWLINE;

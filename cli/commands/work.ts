@@ -3,7 +3,7 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { MapError } from "../../lib/errors.ts";
 import type { Lease, Queue } from "../../lib/queue.ts";
 import { asText, type Command, command, flag, option, whole } from "../command.ts";
-import { CommandError } from "../errors.ts";
+import { CommandError, UsageError } from "../errors.ts";
 import { isErrorTerminal, json, note } from "../output.ts";
 import { recordOf } from "../records.ts";
 import { endInOrder, pause } from "../signals.ts";
@@ -243,6 +243,9 @@ With --json a line is written for each record, and what CMD writes goes to the s
     ["holdfast queue work jobs --until-empty -- sh -c 'cat >> done.txt; echo >> done.txt'", "all that there is"],
   ],
   async run({ options, args: [path = ""], rest: [file = "", ...args] }) {
+    if ((options["max-attempts"] === undefined) !== (options["dead-letter"] === undefined)) {
+      throw new UsageError("--max-attempts and --dead-letter go together: the first says when a record goes to the second");
+    }
     using queue = openQueue(path, options, { mode: "rw" });
     const workers = new Workers(queue, {
       file,

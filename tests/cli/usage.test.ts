@@ -59,7 +59,7 @@ test("what is printed on demand goes to the standard output, with code 0", async
   for (const args of [["queue", "push", "--help"], ["help", "queue", "push"]]) {
     const { status, stdout, stderr } = await run(args);
     assert.deepEqual([status, stderr], [0, ""]);
-    assert.match(stdout, /^Usage: holdfast queue push QUEUE .*--capacity-bytes N/s);
+    assert.match(stdout, /^Usage: holdfast queue push \[options\] QUEUE .*--capacity-bytes N/s);
   }
 });
 
@@ -78,7 +78,7 @@ test("a command line that makes no sense names what is wrong, and the closest wo
     ["queue push q --fixed-size=no", /^--fixed-size takes no value; received 'no'/],
     ["queue push q --as xml", /^--as must be text, json, string, base64 or record; received 'xml'/],
     ["queue push q --permissions 888", /^--permissions must be access bits in octal/],
-    ["queue push", /^too few arguments: usage: holdfast queue push QUEUE/],
+    ["queue push", /^too few arguments: usage: holdfast queue push \[options\] QUEUE/],
     ["queue pop q more", /^too many arguments/],
     ["queue pop q --count 0", /^--count must be a whole number of 1 or more; received '0'/],
     ["queue pop q --count -1", /^--count must be a whole number of 1 or more; received '-1'/],
@@ -111,6 +111,9 @@ test("it is code 2, with a hint, and does nothing", async () => {
   const cases: [string[], RegExp][] = [
     [["queue", "push", queue, "--capcity-bytes", "1M"], /^holdfast: there is no option --capcity-bytes; did you mean --capacity-bytes\?\nTry: holdfast queue push --help\n$/],
     [["queue", "push", queue, "x", "--retain-ms", "5"], /^holdfast: --retain-bytes and --retain-ms are for a log/],
+    [["queue", "pop", queue, "--all", "--count", "2"], /^holdfast: --all and --count contradict each other/],
+    [["queue", "pop", queue, "--timeout-ms", "5"], /^holdfast: --timeout-ms needs --wait/],
+    [["queue", "work", queue, "--max-attempts", "5", "--", "true"], /^holdfast: --max-attempts and --dead-letter go together/],
     [["counters", "set", queue, "a", "many", "--create"], /^holdfast: VALUE must be an integer of 64 bits; received 'many'/],
   ];
   await Promise.all(cases.map(async ([args, expected]) => {
