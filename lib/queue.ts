@@ -759,6 +759,14 @@ export class Queue<T = JsonValue> implements Disposable {
   /**
    * As iterating over the queue, or with `reverse` as {@linkcode reversed}, with each record's sequence: records are numbered 1, 2, 3, … in the
    * order in which they are pushed. Who remembers the last one that it saw finds what is new from the back.
+   *
+   * @example
+   * ```ts
+   * import { Queue } from "holdfast";
+   * using queue = Queue.open<string>("/tmp/example-entries.queue", { codec: "text", autoUnlink: true });
+   * queue.pushMany(["a", "b"]);
+   * console.log([...queue.entries({ reverse: true })]); // [ [ 2, "b" ], [ 1, "a" ] ]
+   * ```
    */
   entries(options?: { reverse?: boolean }): IterableIterator<[sequence: number, value: T]> {
     const { reverse = false } = checkOptions("entries()", options, ENTRIES_OPTIONS);

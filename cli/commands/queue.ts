@@ -189,7 +189,7 @@ async function popBatch(leases: readonly Lease<Uint8Array>[], format: Format, en
   let failure: unknown;
   for (const lease of leases) {
     try {
-      parts.push(encodeOutput(format, lease.value, "the oldest record"), end);
+      parts.push(encodeOutput(format, lease.value, `record ${lease.sequence}`, lease.sequence), end);
       ready.push(lease);
     } catch (error) {
       failure = error;

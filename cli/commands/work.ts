@@ -129,9 +129,9 @@ class Workers {
   async #tell(lease: Lease<Uint8Array>, ended: Ending, result: Result, ms: number): Promise<void> {
     if (result !== "acknowledged") {
       const then = result === "late" ? "the record was given to another meanwhile" : "the record stays in the queue";
-      note(`${this.#plan.file} ${describeEnding(ended)}, attempt ${lease.attempts}; ${then}`);
+      note(`record ${lease.sequence}: ${this.#plan.file} ${describeEnding(ended)}, attempt ${lease.attempts}; ${then}`);
     }
-    if (this.#plan.json) await json({ result, exit: ended.code, signal: ended.signal, attempts: lease.attempts, ms: Math.round(ms), record: recordOf(lease.value) });
+    if (this.#plan.json) await json({ result, exit: ended.code, signal: ended.signal, attempts: lease.attempts, ms: Math.round(ms), record: recordOf(lease.value, lease.sequence) });
   }
 
   /** Extends the lease for as long as the command runs; `lost` is called when another has got the record. */

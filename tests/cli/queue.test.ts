@@ -86,8 +86,8 @@ test("pop writes the oldest and takes it out; code 3 if there is none", async ()
   assert.equal(await ok(["queue", "pop", path, "--as", "string"]), "two\n");
   const wrong = await run(["queue", "pop", path, "--as", "string"]);
   assert.deepEqual([wrong.status, wrong.stdout], [1, ""]);
-  assert.match(wrong.stderr, /the oldest record is not a JSON string/);
-  assert.equal(await ok(["queue", "pop", path, "--count", "2", "--json"]), '{"text":"[3]"}\n{"text":"four"}\n');
+  assert.match(wrong.stderr, /record 3 is not a JSON string/);
+  assert.equal(await ok(["queue", "pop", path, "--count", "2", "--json"]), '{"sequence":3,"text":"[3]"}\n{"sequence":4,"text":"four"}\n');
   assert.equal(await ok(["queue", "pop", path, "--all", "--null"]), "\u{1}\n\0");
   const none = await run(["queue", "pop", path]);
   assert.deepEqual([none.status, none.stdout, none.stderr], [3, "", ""]);

@@ -59,7 +59,7 @@ test("what fails is handed out again, first of all, and goes to the dead letters
     ["late", 1, 0, "acknowledged"],
   ]);
   assert.match(stderr, /^saw good\n/, "what the command writes does not mix with the results");
-  assert.match(stderr, /^holdfast: sh exited with 7, attempt 2; the record stays in the queue$/m);
+  assert.match(stderr, /^holdfast: record 2: sh exited with 7, attempt 2; the record stays in the queue$/m);
   assert.deepEqual([contentOf(path), contentOf(dead)], [[], ["bad"]]);
 });
 
