@@ -194,6 +194,7 @@ const TAKE_OPTIONS = { timeoutMs: integer(0), signal: abortSignal };
 const WAITING_LEASE_OPTIONS = { leaseMs, ...TAKE_OPTIONS };
 const POP_MANY_OPTIONS = { wait: boolean, ...TAKE_OPTIONS };
 const CONSUME_OPTIONS = { signal: abortSignal };
+const ENTRIES_OPTIONS = { reverse: boolean };
 
 function shapeOf(capacityBytes: number, maxBytes: number): Omit<Shape, "log" | "retainBytes" | "retainMs"> {
   const half = Math.ceil(capacityBytes / 2 / 4096) * 4096;
@@ -682,7 +683,7 @@ export class Queue<T = JsonValue> implements Disposable {
 
   /** The value that `pop` would return, left in the queue; undefined if there is none. */
   peek(): T | undefined {
-    for (const value of this.#walk(false)) return value;
+    for (const value of this.#walk(false, this.#valueOf)) return value;
     return undefined;
   }
 
@@ -691,7 +692,7 @@ export class Queue<T = JsonValue> implements Disposable {
    * with the queue.
    */
   peekBack(): T | undefined {
-    for (const value of this.#walkBack()) return value;
+    for (const value of this.#walkBack(this.#valueOf)) return value;
     return undefined;
   }
 
@@ -742,7 +743,7 @@ export class Queue<T = JsonValue> implements Disposable {
   /** Values from front to back, leased ones included, without removing them. Records removed meanwhile may be passed over. */
   [Symbol.iterator](): IterableIterator<T> {
     this.#open();
-    return this.#walk(true);
+    return this.#walk(true, this.#valueOf);
   }
 
   /**
@@ -752,7 +753,26 @@ export class Queue<T = JsonValue> implements Disposable {
    */
   reversed(): IterableIterator<T> {
     this.#open();
-    return this.#walkBack();
+    return this.#walkBack(this.#valueOf);
+  }
+
+  /**
+   * As iterating over the queue, or with `reverse` as {@linkcode reversed}, with each record's sequence: records are numbered 1, 2, 3, … in the
+   * order in which they are pushed. Who remembers the last one that it saw finds what is new from the back.
+   *
+   * @example
+   * ```ts
+   * import { Queue } from "holdfast";
+   * using queue = Queue.open<string>("/tmp/example-entries.queue", { codec: "text", autoUnlink: true });
+   * queue.pushMany(["a", "b"]);
+   * console.log([...queue.entries({ reverse: true })]); // [ [ 2, "b" ], [ 1, "a" ] ]
+   * ```
+   */
+  entries(options?: { reverse?: boolean }): IterableIterator<[sequence: number, value: T]> {
+    const { reverse = false } = checkOptions("entries()", options, ENTRIES_OPTIONS);
+    this.#open();
+    const entryOf = (sequence: number): [number, T] => [sequence, this.#valueOf(sequence)];
+    return reverse ? this.#walkBack(entryOf) : this.#walk(true, entryOf);
   }
 
   /**
@@ -914,29 +934,32 @@ export class Queue<T = JsonValue> implements Disposable {
     return this.#codec.builtIn || typeof prepared === "string" ? prepared : prepared.slice();
   }
 
-  /** Values from front to back, without a lock; with `all` the ones that others hold as leases too. */
-  *#walk(all: boolean): IterableIterator<T> {
+  /** The value of the record that was read last. */
+  readonly #valueOf = (sequence: number): T => this.#reader.decoded(sequence) as T;
+
+  /** What `make` makes of each record from front to back, without a lock; with `all` of the ones that others hold as leases too. */
+  *#walk<R>(all: boolean, make: (sequence: number) => R): IterableIterator<R> {
     const reader = this.#open();
     const cell = reader.look().cursor.slice();
     const entries = reader.entriesWithoutLock(cell);
     for (const entry of all ? entries.toSorted((a, b) => a.sequence - b.sequence) : this.#offered(entries)) {
       this.#open();
-      if (reader.fetchLeased(entry)) yield reader.decoded(entry.sequence) as T;
+      if (reader.fetchLeased(entry)) yield make(entry.sequence);
     }
     for (;;) {
       this.#open();
       const sequence = this.#step(cell);
       if (sequence === undefined) return;
-      yield reader.decoded(sequence) as T;
+      yield make(sequence);
     }
   }
 
-  /** Values from back to front. */
-  *#walkBack(): IterableIterator<T> {
+  /** The same from back to front, of all. */
+  *#walkBack<R>(make: (sequence: number) => R): IterableIterator<R> {
     const reader = this.#open();
     const walk = new Backwards(this.#control, this.#segments, reader);
     for (let sequence = walk.previous(); sequence !== undefined; sequence = walk.previous()) {
-      yield reader.decoded(sequence) as T;
+      yield make(sequence);
       this.#open();
     }
   }

@@ -65,6 +65,31 @@ test("reversed gives everything from back to front, over segments and leases", (
   assert.deepEqual([...queue.reversed()], [...queue].toReversed());
 });
 
+test("entries have the sequences, in either direction", () => {
+  using queue = small();
+  assert.deepEqual([...queue.entries()], []);
+  queue.pushMany(numbered(30));
+  queue.popMany(4);
+  const [lease, other] = [queue.lease(), queue.lease()];
+  lease?.ack();
+  const expected = [...queue].map((value) => [numberOf(value) + 1, value]);
+  assert.equal(expected.length, 25);
+  assert.deepEqual([...queue.entries()], expected);
+  assert.deepEqual([...queue.entries({ reverse: true })], expected.toReversed());
+  other?.release();
+  // What is new since a sequence: from the back.
+  const fresh = [];
+  queue.pushMany(["a", "b"]);
+  for (const [sequence, value] of queue.entries({ reverse: true })) {
+    if (sequence <= 30) break;
+    fresh.unshift([sequence, value]);
+  }
+  assert.deepEqual(fresh, [[31, "a"], [32, "b"]]);
+  assertThrows(() => queue.entries({ backwards: true } as never), typeError(/"backwards"/));
+  queue.close();
+  assertThrows(() => queue.entries(), mapError("ERR_CLOSED"));
+});
+
 test("reversed may be left early, and begun anew", () => {
   using queue = small();
   queue.pushMany(numbered(20));
