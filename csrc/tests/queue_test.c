@@ -296,6 +296,24 @@ static void append_decides_nothing(void) {
   CHECK_NUMBER(append(8, 5), 1);
 }
 
+/* A limit is of the bytes that were ever pushed, and met to the byte. */
+static void append_below_a_limit(void) {
+  for (int more = -1; more <= 1; more++) {
+    start();
+    NEED(append(8, 1) == 1);
+    CHECK_NUMBER(hf_side_limit(PRODUCER, 80 + more), 0);
+    if (more < 0) CHECK_LEAVES(append(8, 2), HF_E_BUSY);
+    else CHECK_NUMBER(append(8, 2), 1);
+    CHECK_LEAVES(append(8, 3), HF_E_BUSY);
+    CHECK_NUMBER(hf_side_limit(PRODUCER, 160), 0); /* consumers have made room */
+    CHECK_NUMBER(append(8, 3), 1);
+    CHECK_NUMBER(hf_side_limit(PRODUCER, 0), 0);
+    CHECK_LEAVES(append(0, 4), HF_E_BUSY);
+    NEED(hf_side_segment(PRODUCER, 1, segment_at(1), SEGMENT_BYTES, 0, 0) == 0);
+    CHECK_LEAVES(append(0, 4), HF_E_BUSY); /* it is not the segment's */
+  }
+}
+
 /* The payload that was placed is whole afterwards: the step-by-step way goes on with it. */
 static void append_leaves_the_payload(void) {
   start();
@@ -307,8 +325,11 @@ static void append_leaves_the_payload(void) {
 }
 
 static void numbers_that_end(void) {
-  static const unsigned words[] = {HF_POSITION, HF_SEQUENCE, HF_BYTES};
-  for (size_t i = 0; i < 3; i++) {
+  start();
+  set_producer(HF_BYTES, 9007199254740991.0);
+  CHECK_LEAVES(append(8, 1), HF_E_BUSY); /* beyond the limit, though there is none */
+  static const unsigned words[] = {HF_POSITION, HF_SEQUENCE};
+  for (size_t i = 0; i < 2; i++) {
     start();
     NEED(append(8, 1) == 1);
     set_producer(words[i], 9007199254740991.0);
@@ -586,6 +607,8 @@ static void sides_refuse(void) {
   CHECK_REFUSES(hf_side_segment(CONSUMER, 1, segment_at(1), SEGMENT_BYTES, BAD, 0));
   CHECK_NUMBER(hf_side_segment(CONSUMER, 1, segment_at(1), SEGMENT_BYTES, SEGMENT_BYTES + 1, 0), HF_E_INVAL);
   CHECK_REFUSES(hf_side_segment(CONSUMER, 1, segment_at(1), SEGMENT_BYTES, 0, BAD));
+  CHECK_REFUSES_ADDRESS(PRODUCER, 8, hf_side_limit(BAD, 1));
+  CHECK_REFUSES(hf_side_limit(PRODUCER, BAD));
   CHECK(memcmp(&handle, &handle_before, sizeof handle) == 0);
   check_untouched();
 }
@@ -618,6 +641,7 @@ static void steps_refuse(void) {
     const double side = address_of(other);
     CHECK_NUMBER(hf_side_tail(side, address_of(shared->cells), address_of(handle.tail)), HF_E_INVAL);
     CHECK_NUMBER(hf_side_segment(side, 1, segment_at(1), SEGMENT_BYTES, 0, 0), HF_E_INVAL);
+    CHECK_NUMBER(hf_side_limit(side, 1), HF_E_INVAL);
     CHECK_NUMBER(hf_append(side, RECORD, 8), HF_E_INVAL);
     CHECK_NUMBER(hf_front(side, RECORD, ROOM), HF_E_INVAL);
     CHECK_NUMBER(hf_pass(side, 40), HF_E_INVAL);
@@ -896,6 +920,7 @@ int main(void) {
   RUN(a_record_that_is_not_passed_stays);
   RUN(tells_of_those_who_wait);
   RUN(append_decides_nothing);
+  RUN(append_below_a_limit);
   RUN(append_leaves_the_payload);
   RUN(numbers_that_end);
   RUN(damaged_cells);
