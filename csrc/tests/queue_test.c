@@ -6,13 +6,15 @@ enum {
   CONSUMER_SALT = 0x6ea, /* another one, as in a group's file */
   PRODUCER_WORDS = 6,
   CONSUMER_WORDS = 10,
-  SEGMENT_BYTES = 1024,
   SEGMENTS = 3,
-  FIRST = 256, /* where the records of a segment begin */
-  BASE = 4096, /* position of the first segment's first byte */
   OWN = 7,
   OTHER = 8,
 };
+
+/* Not of the enumeration: they are reckoned with as doubles, too. */
+#define SEGMENT_BYTES 1024
+#define FIRST 256 /* where the records of a segment begin */
+#define BASE 4096 /* position of the first segment's first byte */
 
 /* What processes share. */
 struct shared {
