@@ -340,12 +340,12 @@ export const mutations: readonly Mutation[] = [
   },
   {
     name: "a segment is given up before the commit that says so",
-    edits: [{ file: CONSUMER, find: "    control.publish(control.consumer);\n    this.#halfDone = false;\n    this.#giveUp(free, cell);", put: "    this.#segments.giveUp(free);\n    control.publish(control.consumer);\n    this.#halfDone = false;" }],
+    edits: [{ file: CONSUMER, find: "    control.publish(control.consumer);\n    this.#halfDone = false;\n    this.#giveUpAndRelease(free, cell);", put: "    this.#segments.giveUp(free);\n    control.publish(control.consumer);\n    this.#halfDone = false;\n    control.release(control.consumer);" }],
     tests: [EVERY_CALL("pop over a segment end, which frees a spare")],
   },
   {
     name: "a lease given again keeps its attempts",
-    edits: [{ file: CONSUMER, find: "const entry = { ...again, owner, deadline, attempts: again.attempts + 1 };", put: "const entry = { ...again, owner, deadline, attempts: again.attempts };" }],
+    edits: [{ file: CONSUMER, find: "const attempts = again.attempts + 1;", put: "const attempts = again.attempts;" }],
     tests: [QUEUE],
   },
   {
