@@ -22,7 +22,6 @@ export interface Mutation {
 const EVERY_CALL = (scenario: string): string => `run tests/crash/every_call_table.ts 1 | ${scenario}`;
 const STEPS = "tests/crash/step.test.ts";
 const QUEUE = "tests/conformance/queue.test.ts";
-const MARK = "tests/conformance/queue_mark.test.ts";
 const TROUBLE = "tests/conformance/queue_trouble.test.ts";
 const CRASH = "tests/crash/queue.test.ts";
 const STOPPED = "tests/crash/stopped.test.ts";
@@ -214,7 +213,7 @@ export const mutations: readonly Mutation[] = [
   {
     name: "segments of a push whose mark does not fit stay taken",
     edits: [{ file: PRODUCER, find: "          this.#segments.giveUp(this.#taken);\n", put: "" }],
-    tests: [MARK],
+    tests: [NOTICES],
   },
   // ---- single records in one step
   {
