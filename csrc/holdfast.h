@@ -451,12 +451,15 @@ HF_EXPORT double hf_append(double side, double record, double length);
 /*
  * Takes the lock and copies the next record to `target`, if nothing has to be decided: the lock is free, nothing is leased, and cursor and head
  * lie in the segment of the side, with a record behind the cursor in it. As hf_begin and hf_record_read. Its length, with the lock held:
- * hf_pass() or hf_unlock() is to follow. 0 if there is no record and none is leased; HF_E_BUSY otherwise, also if the record is longer than
- * `capacity` or damaged. The lock is not held then, nor after another failure.
+ * hf_pass() or hf_unlock() is to follow. 0 if it saw without the lock that there is no record and none is leased; HF_E_BUSY otherwise, also if
+ * the record is longer than `capacity` or damaged. The lock is not held then, nor after another failure.
  */
 HF_EXPORT double hf_front(double side, double target, double capacity);
 
-/* Moves the cursor over the record of `length` bytes that hf_front() gave, and commits as hf_commit does: 0, or 1 if someone may wait. */
+/*
+ * Moves the cursor over the record of `length` bytes that hf_front() gave, and commits as hf_commit does: 0, or 1 if someone may wait. HF_E_OWNER
+ * if the lock is not the side's owner's; it is not held after another failure, unless an argument was refused.
+ */
 HF_EXPORT double hf_pass(double side, double length);
 
 #endif

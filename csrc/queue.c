@@ -217,8 +217,8 @@ double hf_front(double side, double target, double capacity) {
 double hf_pass(double side, double length) {
   struct side *own = side_at(side);
   size_t bytes;
-  if (own == NULL || !hf_size(length, &bytes) || bytes < HF_RECORD_AROUND) return HF_E_INVAL;
-  if (!hf_lock_is(own->lock, own->owner)) return HF_E_OWNER;
+  if (own == NULL || !hf_size(length, &bytes) || bytes < HF_RECORD_AROUND || bytes % 8 != 0) return HF_E_INVAL;
+  if (!hf_lock_is(own->lock, own->owner)) return hf_faulted(own->lock) ? HF_E_FAULT : HF_E_OWNER;
   double *values = values_of(own);
   move(values, length);
   return commit(own, values);

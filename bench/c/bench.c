@@ -178,15 +178,17 @@ enum {
 };
 
 /* Words that both cells begin with, and how many each has. */
-enum { POSITION, SEGMENT, OFFSET, SEQUENCE, BYTES, PRODUCER_WORDS, HEAD = 7, CONSUMER_WORDS = 9 };
+enum { POSITION, SEGMENT, OFFSET, SEQUENCE, BYTES, PRODUCER_WORDS = 6, HEAD = 7, CONSUMER_WORDS = 10 };
 enum { BASE, END, NEXT, SEGMENT_WORDS };
 
 static const double OWNER = 1024, SALT = 0x12345678;
 static const double segment_bytes = SEGMENT_BYTES, records_offset = RECORDS_OFFSET, stage_bytes = STAGE_BYTES;
 
 static unsigned char *control;
-/* The cells with the word behind them that is the library's. */
-static double producer[PRODUCER_WORDS + 1], consumer[CONSUMER_WORDS + 1], tail[PRODUCER_WORDS + 1], words[SEGMENT_WORDS];
+static double producer_side[HF_SIDE_BYTES / 8], consumer_side[HF_SIDE_BYTES / 8];
+/* Their cells, with the word behind them that is the library's. */
+static double *const producer = producer_side + HF_SIDE_VALUES / 8, *const consumer = consumer_side + HF_SIDE_VALUES / 8;
+static double tail[PRODUCER_WORDS + 1], words[SEGMENT_WORDS];
 static _Alignas(8) unsigned char outbox[STAGE_BYTES], inbox[STAGE_BYTES];
 
 /* Segment ids are 1 and 2, in turn. */
@@ -204,6 +206,11 @@ static void get_segment(double id) {
   NEED(hf_words_load(address_of(segment_at(id) + SEGMENT_WORDS_OFFSET), SEGMENT_WORDS, address_of(words)) == 0);
 }
 
+/* The segment that the steps for single records work on; where its records end, if the queue has gone on from there. */
+static void use_segment(double *side, double id, double end, double base) {
+  NEED(hf_side_segment(address_of(side), id, address_of(segment_at(id)), segment_bytes, end, base) == 0);
+}
+
 static void open_queue(const char *folder) {
   control = map_file(folder, CONTROL_BYTES + 2 * SEGMENT_BYTES);
   producer[POSITION] = consumer[POSITION] = SEGMENT_BYTES + RECORDS_OFFSET;
@@ -213,6 +220,13 @@ static void open_queue(const char *folder) {
   set_segment(1, SEGMENT_BYTES, 0, 0);
   NEED(hf_cell_init(address_of(control + PRODUCER_CELLS), PRODUCER_WORDS, SALT, address_of(producer)) == 0);
   NEED(hf_cell_init(address_of(control + CONSUMER_CELLS), CONSUMER_WORDS, SALT, address_of(consumer)) == 0);
+  double lock = address_of(control + PRODUCER_LOCK), cells = address_of(control + PRODUCER_CELLS);
+  NEED(hf_side_init(address_of(producer_side), lock, OWNER, cells, PRODUCER_WORDS, SALT, SALT) == 0);
+  lock = address_of(control + CONSUMER_LOCK);
+  NEED(hf_side_init(address_of(consumer_side), lock, OWNER, address_of(control + CONSUMER_CELLS), CONSUMER_WORDS, SALT, SALT) == 0);
+  NEED(hf_side_tail(address_of(consumer_side), cells, address_of(tail)) == 0);
+  use_segment(producer_side, 1, 0, 0);
+  use_segment(consumer_side, 1, 0, 0);
 }
 
 static void roll(void) {
@@ -236,27 +250,38 @@ static uint32_t word_at(const unsigned char *bytes) {
 
 static void put_word(unsigned char *bytes, uint32_t word) { memcpy(bytes, &word, sizeof word); }
 
-static void push(const unsigned char *payload, uint32_t length) {
+/* A push that goes on to the other segment; the payload lies in the outbox. */
+static void push_slowly(uint32_t length) {
   uint32_t total = record_bytes(length);
-  NEED(total <= STAGE_BYTES);
-  memcpy(outbox + RECORD_PAYLOAD, payload, length);
   memset(outbox + RECORD_PAYLOAD + length, 0, total - RECORD_TRAILER_BYTES - RECORD_PAYLOAD - length);
   put_word(outbox + RECORD_TOTAL, total);
   put_word(outbox + RECORD_LENGTH, length);
+  put_word(outbox + RECORD_LENGTH + 4, 0);
   put_word(outbox + total - RECORD_TRAILER_BYTES, total);
+  put_word(outbox + total - RECORD_TRAILER_BYTES + 4, 0);
 
   double lock = address_of(control + PRODUCER_LOCK), cells = address_of(control + PRODUCER_CELLS);
   NEED(hf_begin(lock, OWNER, cells, PRODUCER_WORDS, SALT, address_of(producer)) == 0);
-  if (producer[OFFSET] + total > segment_bytes) roll();
+  NEED(producer[OFFSET] + total > segment_bytes);
+  roll();
   uint64_t sequence = (uint64_t)producer[SEQUENCE];
   memcpy(outbox + RECORD_SEQUENCE, &sequence, sizeof sequence);
   double target = address_of(segment_at(producer[SEGMENT])) + producer[OFFSET];
-  NEED(hf_record_write(target, address_of(outbox), total, SALT, producer[POSITION]) == 0);
+  NEED(hf_records_write(target, address_of(outbox), total, SALT, producer[POSITION]) == 0);
   producer[POSITION] += total;
   producer[OFFSET] += total;
   producer[SEQUENCE] += 1;
   producer[BYTES] += total;
+  use_segment(producer_side, producer[SEGMENT], 0, 0);
   NEED(hf_commit(lock, OWNER, cells, PRODUCER_WORDS, SALT, address_of(producer)) == 0);
+}
+
+static void push(const unsigned char *payload, uint32_t length) {
+  NEED(record_bytes(length) <= STAGE_BYTES);
+  memcpy(outbox + RECORD_PAYLOAD, payload, length);
+  double result = hf_append(address_of(producer_side), address_of(outbox), length);
+  if (result == HF_E_BUSY) push_slowly(length);
+  else NEED(result == 1);
 }
 
 /* Moves the cursor over the end of its segment. */
@@ -272,8 +297,8 @@ static void skip_end(void) {
   consumer[POSITION] = words[BASE] + records_offset;
 }
 
-/* Copies the oldest payload to `payload`, which has room for STAGE_BYTES; returns its length. There must be one. */
-static uint32_t pop(unsigned char *payload) {
+/* A pop that goes on to the other segment, or finds that the tail has. The record lies in the inbox; its payload's length. */
+static uint32_t pop_slowly(void) {
   double lock = address_of(control + CONSUMER_LOCK), cells = address_of(control + CONSUMER_CELLS);
   NEED(hf_begin(lock, OWNER, cells, CONSUMER_WORDS, SALT, address_of(consumer)) == 0);
   if (consumer[POSITION] >= tail[POSITION]) {
@@ -282,23 +307,39 @@ static uint32_t pop(unsigned char *payload) {
   }
   if (consumer[SEGMENT] != tail[SEGMENT]) skip_end();
   double end = tail[OFFSET];
-  if (consumer[SEGMENT] != tail[SEGMENT]) {
+  bool behind = consumer[SEGMENT] != tail[SEGMENT];
+  if (behind) {
     get_segment(consumer[SEGMENT]);
     end = words[END];
   }
   double source = address_of(segment_at(consumer[SEGMENT])) + consumer[OFFSET];
-  double total = hf_record_read(address_of(inbox), stage_bytes, source, end - consumer[OFFSET], SALT, consumer[POSITION]);
+  double total = hf_records_read(address_of(inbox), stage_bytes, source, end - consumer[OFFSET], 1, SALT, consumer[POSITION]);
   NEED(total > 0 && total <= stage_bytes);
   uint64_t sequence;
   memcpy(&sequence, inbox + RECORD_SEQUENCE, sizeof sequence);
   uint32_t length = word_at(inbox + RECORD_LENGTH);
   NEED(sequence == (uint64_t)consumer[SEQUENCE] && record_bytes(length) == (uint32_t)total);
-  memcpy(payload, inbox + RECORD_PAYLOAD, length);
   consumer[POSITION] += total;
   consumer[OFFSET] += total;
   consumer[SEQUENCE] += 1;
   consumer[BYTES] += total;
+  use_segment(consumer_side, consumer[SEGMENT], behind ? end : 0, behind ? words[BASE] : 0);
   NEED(hf_commit(lock, OWNER, cells, CONSUMER_WORDS, SALT, address_of(consumer)) == 0);
+  return length;
+}
+
+/* Copies the oldest payload to `payload`, which has room for STAGE_BYTES; returns its length. There must be one. */
+static uint32_t pop(unsigned char *payload) {
+  double total = hf_front(address_of(consumer_side), address_of(inbox), stage_bytes);
+  uint32_t length;
+  if (total == HF_E_BUSY) {
+    length = pop_slowly();
+  } else {
+    NEED(total > 0);
+    length = word_at(inbox + RECORD_LENGTH);
+    NEED(hf_pass(address_of(consumer_side), total) == 0);
+  }
+  memcpy(payload, inbox + RECORD_PAYLOAD, length);
   return length;
 }
 

@@ -1,18 +1,13 @@
 /* crc32c_test.c - CRC-32C: known answers, every alignment, continuation, and the way without the CPU's instruction. */
 #include "test.h"
 
-#include "../guard.h"
+#include "../crc32c.h"
 
-/* The source once more, as for a CPU that is none of the known ones, under other names. */
-#undef __x86_64__
-#undef __aarch64__
-#define hf_crc32c software_crc32c
-#define hf_crc32c_update software_update
-double software_crc32c(double seed, double address, double length);
-uint32_t software_update(uint32_t seed, const void *data, size_t length);
-#include "../crc32c.c"
-#undef hf_crc32c
-#undef hf_crc32c_update
+/* The CRC without the instruction, of its own function. */
+static uint32_t by_shifts(uint32_t seed, const void *data, size_t length) { return ~hf_crc_by_shifts(~seed, data, length); }
+
+/* Has the library take the CPU for one without the instruction, or ask it anew. */
+static void without_instruction(bool without) { __atomic_store_n(&hf_crc_known, without ? 1 : 0, __ATOMIC_RELAXED); }
 
 static double crc(const void *data, size_t length) { return hf_crc32c(0, address_of(data), (double)length); }
 
@@ -42,9 +37,9 @@ static void every_alignment_and_length(void) {
   fill();
   for (size_t start = 0; start < 16; start++) {
     for (size_t length = 0; length <= 100; length++) {
-      CHECK_NUMBER(crc(data + start, length), software_update(0, data + start, length));
+      CHECK_NUMBER(crc(data + start, length), by_shifts(0, data + start, length));
     }
-    CHECK_NUMBER(crc(data + start, 4096), software_update(0, data + start, 4096));
+    CHECK_NUMBER(crc(data + start, 4096), by_shifts(0, data + start, 4096));
   }
 }
 
@@ -54,15 +49,44 @@ static void continues_from_a_seed(void) {
   for (size_t split = 0; split <= 100; split++) {
     CHECK_NUMBER(hf_crc32c(crc(data, split), address_of(data + split), (double)(100 - split)), whole);
   }
-  CHECK_NUMBER(hf_crc32c(4294967295.0, address_of(data), 10), software_update(UINT32_MAX, data, 10));
+  CHECK_NUMBER(hf_crc32c(4294967295.0, address_of(data), 10), by_shifts(UINT32_MAX, data, 10));
   CHECK(hf_crc32c(1, address_of(data), 100) != whole);
   CHECK_NUMBER(hf_crc32c(77, address_of(data), 0), 77);
 }
 
 static void software_knows_the_answers_too(void) {
-  unsigned char zeros[32] = {0};
-  CHECK_NUMBER(software_crc32c(0, address_of("123456789"), 9), 0xe3069283);
-  CHECK_NUMBER(software_crc32c(0, address_of(zeros), 32), 0x8a9136aa);
+  CHECK(hf_crc_find() == 1 || hf_crc_find() == 2);
+  without_instruction(true);
+  CHECK(!hf_crc_by_instruction());
+  known_answers();
+  every_alignment_and_length();
+  continues_from_a_seed();
+  without_instruction(false);
+  CHECK(hf_crc_by_instruction() == (hf_crc_find() == 2));
+}
+
+/* The raw updates, with the instruction or without. They go on from any state, so that is not inverted here. */
+static void words_and_halves(void) {
+  static _Alignas(8) uint64_t words[64], copy[64 + 1];
+  uint64_t state = 0x7654321;
+  for (size_t i = 0; i < 64; i++) words[i] = test_random(&state);
+  for (size_t count = 0; count <= 64; count++) {
+    uint32_t start = (uint32_t)test_random(&state), half = (uint32_t)test_random(&state);
+    CHECK_WORD(hf_crc_half(start, half), hf_crc_by_shifts(start, &half, sizeof half));
+    uint32_t expected = hf_crc_by_shifts(start, words, 8 * count);
+    CHECK_WORD(hf_crc_words(start, words, count), expected);
+    memset(copy, 0xa5, sizeof copy);
+    CHECK_WORD(hf_crc_copy(start, copy, words, count), expected);
+    CHECK(memcmp(copy, words, 8 * count) == 0);
+    CHECK_WORD(copy[count], UINT64_C(0xa5a5a5a5a5a5a5a5)); /* not one more */
+    if (hf_crc_by_instruction()) CHECK_WORD(hf_crc_word(start, words[count % 64]), hf_crc_by_shifts(start, &words[count % 64], 8));
+  }
+}
+
+static void words_and_halves_without_instruction(void) {
+  without_instruction(true);
+  words_and_halves();
+  without_instruction(false);
 }
 
 static void every_bit_counts(void) {
@@ -88,6 +112,8 @@ int main(void) {
   RUN(every_alignment_and_length);
   RUN(continues_from_a_seed);
   RUN(software_knows_the_answers_too);
+  RUN(words_and_halves);
+  RUN(words_and_halves_without_instruction);
   RUN(every_bit_counts);
   RUN(refuses);
   return test_report();

@@ -6,7 +6,20 @@ import * as table from "../../lib/native/symbols.ts";
 import { readElf } from "../support/elf.ts";
 import { readHeader } from "../support/header.ts";
 import { library } from "../support/runtimes.ts";
-import { CONSUMER_CELLS, CONSUMER_LOCK, NEXT_SEGMENT, PRODUCER_CELLS } from "../../lib/layout/queue.ts";
+import {
+  CONSUMER,
+  CONSUMER_CELLS,
+  CONSUMER_LOCK,
+  CONSUMER_WORDS,
+  GROUP_WORDS,
+  NEXT_SEGMENT,
+  PRODUCER,
+  PRODUCER_CELLS,
+  PRODUCER_WORDS,
+  RECORD_PAYLOAD,
+  RECORD_TRAILER_BYTES,
+  recordBytes,
+} from "../../lib/layout/queue.ts";
 
 const header = readHeader();
 
@@ -64,4 +77,27 @@ test("the layout of the commit cells is the header's", () => {
   assert.equal(table.CELL_PAIR_BYTES, header.constants.get("HF_CELL_PAIR_BYTES"));
   assert.ok(PRODUCER_CELLS + table.CELL_PAIR_BYTES <= CONSUMER_LOCK, "the producer's cells end before the consumer's lock");
   assert.ok(CONSUMER_CELLS + table.CELL_PAIR_BYTES <= NEXT_SEGMENT, "the consumer's cells end before the next word");
+});
+
+test("the queue's cells and records are the header's", () => {
+  const words = (cell: Readonly<Record<string, number>>, names: readonly string[]): (readonly [string, number | undefined])[] =>
+    names.map((name) => [name.toUpperCase(), cell[name]] as const);
+  const constant = (name: string): number | undefined => header.constants.get(`HF_${name}`);
+  const both = ["position", "segment", "offset", "sequence", "bytes"];
+  for (const [name, index] of [...words(PRODUCER, both), ...words(CONSUMER, [...both, "leased", "head"])]) {
+    assert.equal(typeof index, "number", name);
+    assert.equal(index, constant(name), name);
+  }
+  assert.equal(PRODUCER_WORDS, constant("TAIL_WORDS"));
+  assert.equal(RECORD_PAYLOAD, constant("RECORD_PAYLOAD"));
+  assert.equal(RECORD_PAYLOAD + RECORD_TRAILER_BYTES, constant("RECORD_AROUND"));
+  assert.equal(recordBytes(0), constant("RECORD_AROUND"));
+});
+
+test("a side has room for each of the queue's cells, and the word behind it", () => {
+  assert.equal(table.SIDE_BYTES, header.constants.get("HF_SIDE_BYTES"));
+  assert.equal(table.SIDE_VALUES, header.constants.get("HF_SIDE_VALUES"));
+  const most = header.constants.get("HF_CELL_WORDS") as number;
+  for (const count of [PRODUCER_WORDS, CONSUMER_WORDS, GROUP_WORDS]) assert.ok(count <= most, `${count} words`);
+  assert.ok(table.SIDE_VALUES + 8 * (most + 1) <= table.SIDE_BYTES);
 });

@@ -108,12 +108,22 @@ const twenty = Array.from({ length: 20 }, (_, i) => [`${i < 10 ? "d" : "e"}${i %
 const seven = [...three, ["a4", LARGE], ["a5", LARGE], ["a6", LARGE], ["a7", LARGE]] as const;
 
 export const scenarios: Readonly<Record<string, Scenario>> = {
+  // The first of a handle goes step by step: it does not know the segment yet. From the second on it is one native call.
   "push": { before: two, act: (actor) => actor.push(SMALL, "b1") },
+  "push after a push": { before: two, begin: (actor) => actor.push(SMALL, "b1"), act: (actor) => actor.push(SMALL, "b2") },
+  "push after a push, into the next segment": {
+    before: three.slice(0, 1),
+    begin: (actor) => actor.push(LARGE, "b1"),
+    act: (actor) => actor.push(LARGE, "b2"),
+  },
   "push into the next segment, a spare": { before: three.slice(0, 2), act: (actor) => actor.push(LARGE, "b1") },
   "push into the next segment, a new file": { before: seven.slice(0, 4), act: (actor) => actor.push(LARGE, "b1") },
   "push of a record larger than a segment": { before: two, act: (actor) => actor.push(HUGE, "b1") },
   "pushMany over two segment ends": { before: three.slice(0, 1), act: (actor) => actor.push(LARGE, "b1", "b2", "b3", "b4") },
   "pop": { before: two, act: (actor) => actor.take(1) },
+  "pop after a pop": { before: [...two, ["a3", SMALL]], begin: (actor) => actor.take(1), act: (actor) => actor.take(1) },
+  "pop after a pop, the last of a segment": { before: three, begin: (actor) => actor.take(1), act: (actor) => actor.take(1) },
+  "pop after a pop, over a segment end": { before: three, popped: 1, begin: (actor) => actor.take(1), act: (actor) => actor.take(1) },
   "pop over a segment end, which frees a spare": { before: three, popped: 2, act: (actor) => actor.take(1) },
   "popMany over a segment end": { before: three, act: (actor) => actor.take(3) },
   "popMany over three segment ends, which removes files": { before: seven, act: (actor) => actor.take(9) },

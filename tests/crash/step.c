@@ -53,7 +53,8 @@ static long step_now;
   X(hf_cell_read) X(hf_cell_init) X(hf_begin) X(hf_commit) X(hf_publish) X(hf_unlock) X(hf_expect) X(hf_ring)         \
   X(hf_sealed_load) X(hf_sealed_store) X(hf_sealed_cas)                                                               \
   X(hf_record_write) X(hf_record_read) X(hf_records_write) X(hf_records_read)                                         \
-  X(hf_words_load) X(hf_words_store) X(hf_words_checksum)
+  X(hf_words_load) X(hf_words_store) X(hf_words_checksum)                                                             \
+  X(hf_side_init) X(hf_side_tail) X(hf_side_segment) X(hf_append) X(hf_front) X(hf_pass)
 
 #define DECLARE(name) __typeof__(name) *name;
 static struct {
@@ -71,6 +72,9 @@ static struct {
 /* ---- the file: a control page as in lib/layout/queue.ts, a small lease table, three segments ------------------------------- */
 
 enum {
+  MARKS = 256,
+  MARK_BYTES = 128,
+  MARK_WORDS = 14, /* behind checksum, length and the mark's own length */
   PRODUCER_LOCK = 1024,
   PRODUCER_CELLS = 1152,
   CONSUMER_LOCK = 2048,
@@ -92,7 +96,7 @@ enum {
   PAYLOAD_WORDS = 7,
 };
 
-enum { POSITION, SEGMENT, OFFSET, SEQUENCE, BYTES, PRODUCER_WORDS, LEASED = 5, LEASED_BYTES, HEAD, LEASE_END, CONSUMER_WORDS };
+enum { POSITION, SEGMENT, OFFSET, SEQUENCE, BYTES, MARK, PRODUCER_WORDS, LEASED = 5, LEASED_BYTES, HEAD, LEASE_END, LEASE_SUM, CONSUMER_WORDS };
 enum { BASE, END, NEXT, SEGMENT_WORDS };
 enum { L_SEQUENCE, L_OWNER, L_DEADLINE, L_ATTEMPTS, L_POSITION, L_SEGMENT, L_OFFSET, L_BYTES, LEASE_WORDS };
 
@@ -117,18 +121,19 @@ static double self = 1024;
 static double address_of(const volatile void *pointer) { return (double)(uintptr_t)pointer; }
 static double at(size_t offset) { return address_of(file + offset); }
 
-/* Behind the values: the word that is the library's. Together, since each child starts with the same. */
+/* Behind the values of a side, or of the tail: the word that is the library's. Together, since each child starts with the same. */
+enum { SIDE_DOUBLES = HF_SIDE_BYTES / 8, VALUES = HF_SIDE_VALUES / 8 };
 static struct {
-  double producer[PRODUCER_WORDS + 1], consumer[CONSUMER_WORDS + 1], tail[PRODUCER_WORDS + 1], words[16];
+  double producer[SIDE_DOUBLES], consumer[SIDE_DOUBLES], tail[PRODUCER_WORDS + 1], words[16];
 } own;
-static double *const producer = own.producer, *const consumer = own.consumer, *const tail = own.tail, *const words = own.words;
+static double *const producer = own.producer + VALUES, *const consumer = own.consumer + VALUES, *const tail = own.tail, *const words = own.words;
 
 struct side {
   size_t lock, cells;
-  double count, *values;
+  double count, *side, *values;
 };
-static const struct side PRODUCER = {PRODUCER_LOCK, PRODUCER_CELLS, PRODUCER_WORDS, own.producer};
-static const struct side CONSUMER = {CONSUMER_LOCK, CONSUMER_CELLS, CONSUMER_WORDS, own.consumer};
+static const struct side PRODUCER = {PRODUCER_LOCK, PRODUCER_CELLS, PRODUCER_WORDS, own.producer, own.producer + VALUES};
+static const struct side CONSUMER = {CONSUMER_LOCK, CONSUMER_CELLS, CONSUMER_WORDS, own.consumer, own.consumer + VALUES};
 
 static double segment_at(double id) { return at(SEGMENTS + (size_t)(id - 1) * SEGMENT_BYTES); }
 static double lease_at(double index) { return at(LEASES + (size_t)index * LEASE_BYTES); }
@@ -161,10 +166,12 @@ static bool acquire(const struct side *side) {
   return true;
 }
 
+static void ring(void) { NEED(lib.hf_ring(at(PRODUCER_LOCK), 1) >= 0); }
+
 static void commit(const struct side *side) {
   double waiting = lib.hf_commit(at(side->lock), self, at(side->cells), side->count, SALT, address_of(side->values));
   NEED(waiting == 0 || waiting == 1);
-  if (waiting == 1) NEED(lib.hf_ring(at(side->lock), 1) >= 0);
+  if (waiting == 1) ring();
 }
 
 static void publish(const struct side *side) {
@@ -214,20 +221,24 @@ static void recycle(double id) {
 
 enum { MOST_AT_ONCE = 4 };
 
-/* Records `first` and up, one behind the other, behind the tail: those of one segment go with one native call, as in appendOne and write. */
+static struct record records[MOST_AT_ONCE];
+
+static void fill_payload(struct record *record, uint64_t number) {
+  for (size_t word = 0; word < PAYLOAD_WORDS; word++) record->payload[word] = number * (word + 1);
+}
+
+/* Records `first` and up, one behind the other, behind the tail: those of one segment go with one native call, as in Producer.write. */
 static void write_records(uint64_t first, size_t count) {
-  static struct record records[MOST_AT_ONCE];
   NEED(count <= MOST_AT_ONCE);
   for (size_t i = 0; i < count; i++) {
     struct record *record = &records[i];
     record->total = record->trailer = RECORD_BYTES;
     record->length = PAYLOAD_WORDS * 8;
     record->sequence = (uint64_t)producer[SEQUENCE] + i;
-    for (size_t word = 0; word < PAYLOAD_WORDS; word++) record->payload[word] = (first + i) * (word + 1);
+    fill_payload(record, first + i);
   }
   double target = segment_at(producer[SEGMENT]) + producer[OFFSET], bytes = record_bytes * (double)count;
-  if (count == 1) NEED(lib.hf_record_write(target, address_of(records), bytes, SALT, producer[POSITION]) == 0);
-  else NEED(lib.hf_records_write(target, address_of(records), bytes, SALT, producer[POSITION]) == 0);
+  NEED(lib.hf_records_write(target, address_of(records), bytes, SALT, producer[POSITION]) == 0);
   producer[POSITION] += bytes;
   producer[OFFSET] += bytes;
   producer[SEQUENCE] += (double)count;
@@ -252,6 +263,35 @@ static void push_many(uint64_t first, size_t count) {
     if (now > MOST_AT_ONCE) now = MOST_AT_ONCE;
     if (now > 0) write_records(first + done, now);
   }
+  commit(&PRODUCER);
+}
+
+/* Producer.appendOne. */
+static void push_one(uint64_t number) {
+  fill_payload(&records[0], number);
+  double result = lib.hf_append(address_of(own.producer), address_of(records), PAYLOAD_WORDS * 8);
+  if (result == HF_E_BUSY) push_many(number, 1);
+  else NEED(result == 1 || result == 2);
+  if (result == 2) ring();
+}
+
+/* writeMark of lib/queue/mark.ts: mark `number`, in whose words the number stands. */
+static void write_mark(double number) {
+  static struct {
+    uint32_t checksum, total, length, reserved;
+    uint64_t words[MARK_WORDS];
+  } mark = {0, MARK_BYTES, MARK_WORDS * 8, 0, {0}};
+  for (size_t i = 0; i < MARK_WORDS; i++) mark.words[i] = (uint64_t)number;
+  double slot = at(MARKS + MARK_BYTES * ((size_t)number % 2));
+  NEED(lib.hf_record_write(slot, address_of(&mark), MARK_BYTES, SALT, number) == 0);
+  producer[MARK] = number;
+}
+
+/* Producer.append of one record with a mark. */
+static void push_marked(uint64_t first, double number) {
+  (void)acquire(&PRODUCER);
+  write_records(first, 1);
+  write_mark(number);
   commit(&PRODUCER);
 }
 
@@ -287,7 +327,6 @@ static bool at_record(void) {
 
 /* Reader.nextMany: the records at the cursor with one native call, the cursor moved over them. */
 static void read_many(size_t count) {
-  static struct record records[MOST_AT_ONCE];
   NEED(count <= MOST_AT_ONCE);
   double source = segment_at(consumer[SEGMENT]) + consumer[OFFSET], limit = segment_bytes - consumer[OFFSET];
   double bytes = lib.hf_records_read(address_of(records), sizeof records, source, limit, (double)count, SALT, consumer[POSITION]);
@@ -355,6 +394,7 @@ static void lease(double index) {
   advance();
   NEED(lib.hf_words_store(lease_at(index), LEASE_WORDS, address_of(entry)) == 0);
   consumer[LEASED] += 1;
+  consumer[LEASE_SUM] += seal_of(entry);
   consumer[LEASED_BYTES] += record_bytes;
   if (consumer[LEASE_END] < index + 1) consumer[LEASE_END] = index + 1;
   commit(&CONSUMER);
@@ -380,13 +420,14 @@ static void acknowledge(double index) {
   clear_lease(index);
   consumer[LEASED] -= 1;
   consumer[LEASED_BYTES] -= entry[L_BYTES];
+  consumer[LEASE_SUM] -= seal_of(entry);
   if (consumer[LEASED] == 0) consumer[LEASE_END] = 0;
   commit(&CONSUMER);
 }
 
 /* Consumer.repair. */
 static void repair(void) {
-  double leased = 0, bytes = 0, end = 0, entry[LEASE_WORDS];
+  double leased = 0, bytes = 0, end = 0, sum = 0, entry[LEASE_WORDS];
   for (double index = 0; index < lease_count; index++) {
     NEED(lib.hf_words_load(lease_at(index), LEASE_WORDS, address_of(entry)) == 0);
     if (entry[L_SEQUENCE] == consumer[SEQUENCE]) {
@@ -396,12 +437,14 @@ static void repair(void) {
     if (!open_lease(index, entry)) continue;
     leased++;
     bytes += entry[L_BYTES];
+    sum += seal_of(entry);
     end = index + 1;
   }
   if (leased == consumer[LEASED] && bytes == consumer[LEASED_BYTES] && end <= consumer[LEASE_END]) return;
   consumer[LEASED] = leased;
   consumer[LEASED_BYTES] = bytes;
   consumer[LEASE_END] = end;
+  consumer[LEASE_SUM] = sum;
   publish(&CONSUMER);
 }
 
@@ -421,7 +464,7 @@ static void note(const char *format, ...) {
 /* Takes everything: leases first, each given back or of a dead holder, then the rest; notes all but the last record, which the survivor pushed. */
 static void drain(void) {
   if (acquire(&CONSUMER)) repair();
-  double entry[LEASE_WORDS], leased = 0;
+  double entry[LEASE_WORDS], leased = 0, sum = 0;
   for (double index = 0; index < consumer[LEASE_END]; index++) {
     if (!open_lease(index, entry)) continue;
     NEED(entry[L_SEQUENCE] < consumer[SEQUENCE]);
@@ -429,10 +472,11 @@ static void drain(void) {
     uint64_t number = read_record(entry[L_SEGMENT], entry[L_OFFSET], entry[L_POSITION], entry[L_SEQUENCE]);
     note("%" PRIu64 "%s*%d ", number, entry[L_OWNER] == 0 ? "" : "!", (int)attempts_of(entry));
     clear_lease(index);
+    sum += seal_of(entry);
     leased++;
   }
-  NEED(leased == consumer[LEASED] && leased * record_bytes == consumer[LEASED_BYTES]);
-  consumer[LEASED] = consumer[LEASED_BYTES] = consumer[LEASE_END] = 0;
+  NEED(leased == consumer[LEASED] && leased * record_bytes == consumer[LEASED_BYTES] && sum == consumer[LEASE_SUM]);
+  consumer[LEASED] = consumer[LEASED_BYTES] = consumer[LEASE_END] = consumer[LEASE_SUM] = 0;
   bool last = false;
   while (at_record()) {
     NEED(!last);
@@ -459,6 +503,20 @@ static void describe_queue(void) {
   commit(&PRODUCER);
   drain();
   note("%s", spares);
+}
+
+static void describe_mark(void) {
+  struct {
+    uint32_t front[4];
+    uint64_t words[MARK_WORDS];
+  } mark;
+  forget(&PRODUCER);
+  NEED(lib.hf_cell_read(at(PRODUCER_CELLS), PRODUCER_WORDS, SALT, address_of(producer)) == 0);
+  double number = producer[MARK], slot = at(MARKS + MARK_BYTES * ((size_t)number % 2));
+  NEED(lib.hf_record_read(address_of(&mark), sizeof mark, slot, MARK_BYTES, SALT, number) == MARK_BYTES);
+  for (size_t i = 0; i < MARK_WORDS; i++) NEED(mark.words[i] == (uint64_t)number);
+  note("mark %d: ", (int)number);
+  describe_queue();
 }
 
 static void describe_sealed(void) { note("%.0f", lib.hf_sealed_load(at(LONE_WORD), SALT)); }
@@ -498,19 +556,40 @@ static void empty_queue(void) {
   NEED(lib.hf_store64(at(SPARES), 2) == 2 && lib.hf_store64(at(SPARES + 8), 3) == 3);
 }
 
-static void pop(void) {
+static void pop_many(size_t count) {
   (void)acquire(&CONSUMER);
   NEED(at_record());
-  (void)read_record(consumer[SEGMENT], consumer[OFFSET], consumer[POSITION], consumer[SEQUENCE]);
-  advance();
+  read_many(count);
   finish();
 }
 
-static void pop_many(void) {
-  (void)acquire(&CONSUMER);
-  NEED(at_record());
-  read_many(2);
-  finish();
+/* Consumer.removeOne. */
+static void pop_one(void) {
+  double bytes = lib.hf_front(address_of(own.consumer), address_of(records), sizeof records);
+  if (bytes == HF_E_BUSY) {
+    pop_many(1);
+    return;
+  }
+  NEED(bytes == record_bytes && records[0].sequence == (uint64_t)consumer[SEQUENCE]);
+  for (size_t i = 0; i < PAYLOAD_WORDS; i++) NEED(records[0].payload[i] == records[0].payload[0] * (i + 1));
+  double waiting = lib.hf_pass(address_of(own.consumer), bytes);
+  NEED(waiting == 0 || waiting == 1);
+}
+
+/*
+ * The sides of a handle that has pushed and popped before: Side.describe, Producer.useTail, Consumer.useSegment. Its segments are those that
+ * tail and cursor are in, for a cursor behind which the queue has gone on with the end.
+ */
+static void describe_sides(void) {
+  const struct side *sides[] = {&PRODUCER, &CONSUMER};
+  for (int i = 0; i < 2; i++) {
+    double lock = at(sides[i]->lock), cells = at(sides[i]->cells), side = address_of(sides[i]->side), id = sides[i]->values[SEGMENT];
+    NEED(lib.hf_side_init(side, lock, self, cells, sides[i]->count, SALT, SALT) == 0);
+    get_segment(id);
+    bool behind = producer[SEGMENT] != id;
+    NEED(lib.hf_side_segment(side, id, segment_at(id), segment_bytes, behind ? words[END] : 0, behind ? words[BASE] : 0) == 0);
+  }
+  NEED(lib.hf_side_tail(address_of(own.consumer), at(PRODUCER_CELLS), address_of(tail)) == 0);
 }
 
 static void two_records(void) { empty_queue(); push_many(1, 2); }
@@ -519,7 +598,17 @@ static void seven_records(void) { empty_queue(); push_many(1, 7); }
 static void at_the_end(void) {
   empty_queue();
   push_many(1, 10);
-  for (int i = 0; i < 8; i++) pop();
+  for (int i = 0; i < 8; i++) pop_many(1);
+}
+static void near_the_end(void) {
+  empty_queue();
+  push_many(1, 10);
+  for (int i = 0; i < 7; i++) pop_many(1);
+}
+static void marked(void) {
+  empty_queue();
+  push_marked(1, 1);
+  push_marked(2, 2);
 }
 static void lease_of(double owner) {
   two_records();
@@ -577,10 +666,15 @@ static void old_slot(void) {
 }
 static void zeros(void) { memset(file, 0, FILE_BYTES); }
 
-static void run_push(void) { push_many(3, 1); }
+static void run_push(void) { push_one(3); }
+static void run_push_by_steps(void) { push_many(3, 1); }
+static void run_push_marked(void) { push_marked(3, 3); }
 static void run_push_many(void) { push_many(3, 3); }
 static void run_push_many_roll(void) { push_many(9, 3); }
-static void run_push_roll(void) { push_many(9, 1); }
+static void run_push_roll(void) { push_one(9); }
+static void run_pop(void) { pop_one(); }
+static void run_pop_by_steps(void) { pop_many(1); }
+static void run_pop_many(void) { pop_many(2); }
 static void run_lease(void) { (void)acquire(&CONSUMER); lease(0); }
 static void run_ack(void) { (void)acquire(&CONSUMER); acknowledge(0); }
 static void run_release(void) { (void)acquire(&CONSUMER); give_back(0); release(&CONSUMER); }
@@ -612,9 +706,13 @@ static const struct operation {
   {"pushMany of 3 over a segment's end", seven_records, run_push_many_roll, describe_queue,
    {"1 2 3 4 5 6 7 spare 2 3", "1 2 3 4 5 6 7 spare 3", "1 2 3 4 5 6 7 9 10 11 spare 3"}},
   {"push that wakes who waits", awaited, run_push, describe_queue, {"1 2 spare 2 3", "1 2 3 spare 2 3"}},
-  {"popMany of 2", eight_records, pop_many, describe_queue, {"1 2 3 4 5 6 7 8 spare 2 3", "3 4 5 6 7 8 spare 2 3"}},
-  {"pop", two_records, pop, describe_queue, {"1 2 spare 2 3", "2 spare 2 3"}},
-  {"pop over a segment's end", at_the_end, pop, describe_queue, {"9 10 spare 3", "10 spare 3", "10 spare 1 3"}},
+  {"push, step by step", two_records, run_push_by_steps, describe_queue, {"1 2 spare 2 3", "1 2 3 spare 2 3"}},
+  {"push with a mark", marked, run_push_marked, describe_mark, {"mark 2: 1 2 spare 2 3", "mark 3: 1 2 3 spare 2 3"}},
+  {"popMany of 2", eight_records, run_pop_many, describe_queue, {"1 2 3 4 5 6 7 8 spare 2 3", "3 4 5 6 7 8 spare 2 3"}},
+  {"pop", two_records, run_pop, describe_queue, {"1 2 spare 2 3", "2 spare 2 3"}},
+  {"pop, step by step", two_records, run_pop_by_steps, describe_queue, {"1 2 spare 2 3", "2 spare 2 3"}},
+  {"pop, the last one of a segment", near_the_end, run_pop, describe_queue, {"8 9 10 spare 3", "9 10 spare 3"}},
+  {"pop over a segment's end", at_the_end, run_pop, describe_queue, {"9 10 spare 3", "10 spare 3", "10 spare 1 3"}},
   {"lease", two_records, run_lease, describe_queue, {"1 2 spare 2 3", "1!*1 2 spare 2 3"}},
   {"ack", leased, run_ack, describe_queue, {"1!*1 2 spare 2 3", "2 spare 2 3"}},
   {"release", leased, run_release, describe_queue, {"1!*1 2 spare 2 3", "1*1 2 spare 2 3"}},
@@ -661,6 +759,7 @@ static _Noreturn void be_the_victim(const struct operation *operation, const cha
   self = VICTIM;
   fd = open(path, O_RDWR | O_CLOEXEC); /* a description of its own, so that the kernel drops its lock with it */
   if (fd < 0 || lib.hf_lock_range(fd, 1, 1, HF_LOCK_EXCLUSIVE) != 0) _exit(2);
+  if (operation->describe == describe_queue || operation->describe == describe_mark) describe_sides();
   if (ptrace(PTRACE_TRACEME, 0, NULL, NULL) != 0) _exit(FORBIDDEN);
   (void)raise(SIGSTOP);
   progress->started = 1;
@@ -773,7 +872,7 @@ static long run(const struct operation *operation, const char *path, long stride
   for (long count = trace.first; count <= trace.steps; count = count < trace.steps && count + stride > trace.steps ? trace.steps : count + stride) {
     step_now = count - trace.first;
     pid_t child = victim_after(operation, path, count);
-    if (operation->describe == describe_queue) look_at_the_living();
+    if (operation->describe == describe_queue || operation->describe == describe_mark) look_at_the_living();
     kill_victim(child);
     held += lib.hf_load64(at(PRODUCER_LOCK), 0) == VICTIM || lib.hf_load64(at(CONSUMER_LOCK), 0) == VICTIM;
     found[0] = '\0';

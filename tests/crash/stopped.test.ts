@@ -67,7 +67,7 @@ test(stopped, onlyNode(stopped), async () => {
   const path = files.next();
   using queue = Queue.open<string>(path, { codec: "text" });
   queue.pushMany(["a", "b", "c"]);
-  const pusher = holder("node", path, "push", "hf_record_write", "stop");
+  const pusher = holder("node", path, "push", "hf_records_write", "stop");
   const popper = holder("bun", path, "pop", "hf_commit", "stop");
   await Promise.all([pusher.line("inside"), popper.line("inside")]);
   const pids = [pusher.process.pid as number, popper.process.pid as number] as const;
@@ -144,7 +144,7 @@ test(apart, skipFor(apart, namespaced === undefined ? noNamespaces : undefined),
   assert.equal(queue.pop(), undefined);
 
   // It holds the lock for half a second, some hundred looks at it long.
-  const slow = inside("bun", path, "push", "hf_record_write", "500");
+  const slow = inside("bun", path, "push", "hf_records_write", "500");
   await slow.line("inside");
   const began = performance.now();
   assert.equal(queue.push("after"), true);

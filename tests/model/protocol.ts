@@ -289,7 +289,7 @@ class Step {
     return isAlive(this.#state, owner);
   }
 
-  /** commit.c take_lock; control.ts #acquireSlowly: only the kernel's word that the owner is dead lets another have it. */
+  /** commit.h hf_lock_take; control.ts #acquireSlowly: only the kernel's word that the owner is dead lets another have it. */
   #acquire(lock: number, then = READ_CELL): string | undefined {
     const owner = this.#get(lock);
     // Its own: in lib what an exception left, here what an earlier holder of the slot left if both are the same.
@@ -300,19 +300,19 @@ class Step {
     return owner === 0 ? "takes the lock" : `takes the lock over from ${(owner - 1) % PROCESSES}`;
   }
 
-  /** commit.c read_cell: whole, by the version before and after. */
+  /** commit.h hf_cell_get: whole, by the version before and after. */
   #copyCell(cell: number, count: number): void {
     for (let i = 0; i < count; i++) this.#keep(CELL + i, this.#get(cell + i));
   }
 
-  /** commit.c publish: one store. False if the lock is another's by now (HF_E_OWNER). */
+  /** commit.h hf_cell_publish: one store. False if the lock is another's by now (HF_E_OWNER). */
   #publish(lock: number, cell: number, count: number): boolean {
     if (this.#get(lock) !== this.#me) return false;
     for (let i = 0; i < count; i++) this.#state[cell + i] = this.#local(CELL + i);
     return true;
   }
 
-  /** commit.c release_lock. */
+  /** commit.h hf_lock_release. */
   #unlock(lock: number): void {
     if (this.#get(lock) === this.#me) this.#state[lock] = 0;
   }
@@ -355,7 +355,7 @@ class Step {
         this.#go(3);
         return "links it";
       }
-      case 7: // hf_record_write, hf_records_write: first bytes …
+      case 7: // hf_append, hf_records_write: first bytes …
         this.#write(HALF);
         this.#go(8);
         return "writes half a record";

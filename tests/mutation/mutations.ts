@@ -28,8 +28,13 @@ const STOPPED = "tests/crash/stopped.test.ts";
 const NOTICES = "tests/mutation/notices.test.ts";
 const LOG_RECOVERY = "tests/conformance/queue_log_recovery.test.ts";
 const VERIFY_TEST = "tests/conformance/queue_verify.test.ts";
-const COMMIT = "csrc/commit.c";
-const RECORD = "csrc/record.c";
+/** The steps, and the functions that are made of them. */
+const COMMIT = "csrc/commit.h";
+const COMMIT_CALLS = "csrc/commit.c";
+const RECORD = "csrc/record.h";
+const RECORD_CALLS = "csrc/record.c";
+/** Single records in one step. */
+const QUEUE_CALLS = "csrc/queue.c";
 const CONTROL = "lib/queue/control.ts";
 const CONSUMER = "lib/queue/consumer.ts";
 const PRODUCER = "lib/queue/producer.ts";
@@ -38,14 +43,17 @@ const SEGMENTS = "lib/queue/segments.ts";
 const RECOVER = "lib/queue/recover.ts";
 const VERIFY = "lib/queue/verify.ts";
 
-const WRITE_CELL = "if (!write_cell(&pair->cells[next & 1], count, next, salt, values)) return HF_E_INVAL;";
-const WRITE_RECORD = "const result = this.#hf.hf_record_write(region.address + offset, outbox.stamp(0, sequence), total, control.salt, position);";
+const WRITE_CELL = "if (!hf_cell_write(&pair->cells[next & 1], count, next, salt, values)) return HF_E_INVAL;";
+const WRITE_RECORDS = "const result = this.#hf.hf_records_write(region.address + offset, this.#outbox.address + start, bytes, salt, position);";
+const COPY_RECORD = "front[0] = hf_record_copy(target, (const unsigned char *)given, front[1], own->record_salt, position);";
+const GET_RECORD = "double total = hf_record_get(to + done, bytes - done, from + done, bytes - done, seed, place + done);";
+const KNOWN_END = "else if (values[HF_POSITION] - values[HF_OFFSET] == own->base) end = own->end;";
 
 export const mutations: readonly Mutation[] = [
   // ---- the commit
   {
     name: "the version is stored before the cell's words",
-    edits: [{ file: COMMIT, find: WRITE_CELL, put: `__atomic_store_n(&pair->version, seal(next, salt), __ATOMIC_RELEASE);\n  ${WRITE_CELL}` }],
+    edits: [{ file: COMMIT, find: WRITE_CELL, put: `__atomic_store_n(&pair->version, hf_seal(next, salt), __ATOMIC_RELEASE);\n  ${WRITE_CELL}` }],
     tests: [STEPS],
   },
   {
@@ -63,12 +71,12 @@ export const mutations: readonly Mutation[] = [
   },
   {
     name: "the version word's check is not looked at",
-    edits: [{ file: COMMIT, find: "return word == seal(*version, salt);", put: "return word != 0 || salt == 0;" }],
+    edits: [{ file: COMMIT, find: "return word == hf_seal(*version, salt);", put: "return word != 0 || salt == 0;" }],
     tests: [TROUBLE],
   },
   {
     name: "a commit does not look who the owner is",
-    edits: [{ file: COMMIT, find: "if (__atomic_load_n(&word->owner, __ATOMIC_RELAXED) == self) {", put: "if (self != 0) {" }],
+    edits: [{ file: COMMIT_CALLS, find: "if (hf_lock_is(word, self)) {", put: "if (self != 0) {" }],
     tests: ["c commit_test"],
   },
   {
@@ -97,23 +105,23 @@ export const mutations: readonly Mutation[] = [
   },
   {
     name: "who waits for a record is not woken",
-    edits: [{ file: PRODUCER, find: "if (control.commit(side)) control.ring(1);", put: "control.commit(side);" }],
+    edits: [{ file: PRODUCER, find: "    this.#control.ring(1);\n", put: "" }],
     tests: [NOTICES],
   },
   // ---- records and words
   {
     name: "a record's checksum is not looked at",
-    edits: [{ file: RECORD, find: "return stated == length && checksum == record_checksum(to, length, seed, place) ? (double)length : HF_E_CORRUPT;", put: "return stated == length || checksum == 0 ? (double)length : HF_E_CORRUPT;" }],
+    edits: [{ file: RECORD, find: "return checksum == front[0] ? (double)length : HF_E_CORRUPT;", put: "return checksum == front[0] || length > 0 ? (double)length : HF_E_CORRUPT;" }],
     tests: ["c record_test"],
   },
   {
     name: "the checksums of many records are not looked at",
-    edits: [{ file: RECORD, find: "if (stated != total || checksum != record_checksum(to + done, total, seed, place + done)) break;", put: "if (stated != total && checksum == 0) break;" }],
+    edits: [{ file: RECORD_CALLS, find: GET_RECORD, put: `${GET_RECORD}\n    if (total == HF_E_CORRUPT) total = (double)((const uint32_t *)(const void *)(from + done))[1];` }],
     tests: ["c record_test"],
   },
   {
     name: "a record's checksum is not of its position",
-    edits: [{ file: RECORD, find: "uint32_t seed = hf_crc32c_update(salt, &position, sizeof position);", put: "uint32_t seed = hf_crc32c_update(salt, &position, position == 0 ? 1 : 0);" }],
+    edits: [{ file: RECORD, find: "uint32_t crc = hf_crc_words(~salt, &position, 1);", put: "uint32_t crc = hf_crc_words(~salt, &position, position == 0 ? 1 : 0);" }],
     tests: ["c record_test"],
   },
   {
@@ -123,7 +131,7 @@ export const mutations: readonly Mutation[] = [
   },
   {
     name: "a group of words is stored with the first one first",
-    edits: [{ file: RECORD, find: "for (size_t i = words; i > 0; i--) __atomic_store_n(&to[i - 1], (uint64_t)(int64_t)from[i - 1], __ATOMIC_RELEASE);", put: "for (size_t i = 0; i < words; i++) __atomic_store_n(&to[i], (uint64_t)(int64_t)from[i], __ATOMIC_RELEASE);" }],
+    edits: [{ file: RECORD_CALLS, find: "for (size_t i = words; i > 0; i--) __atomic_store_n(&to[i - 1], (uint64_t)(int64_t)from[i - 1], __ATOMIC_RELEASE);", put: "for (size_t i = 0; i < words; i++) __atomic_store_n(&to[i], (uint64_t)(int64_t)from[i], __ATOMIC_RELEASE);" }],
     tests: ["run tests/crash/step.ts 1 | a slot taken again"],
   },
   // ---- the lock and its owners
@@ -169,21 +177,17 @@ export const mutations: readonly Mutation[] = [
   },
   // ---- producers
   {
-    name: "commit before payload",
+    name: "commit before payload, many records",
     edits: [{
       file: PRODUCER,
-      find: WRITE_RECORD,
-      put: `Object.assign(cell, { [POSITION]: position + total, [OFFSET]: offset + total, [SEQUENCE]: sequence + 1, [BYTES]: (cell[BYTES] as number) + total });
-      control.publish(side);
-      cell[BYTES] = (cell[BYTES] as number) - total;
-      ${WRITE_RECORD}`,
+      find: WRITE_RECORDS,
+      put: `const before = Array.from(cell);
+        Object.assign(cell, { [POSITION]: position + bytes, [OFFSET]: offset + bytes, [SEQUENCE]: (cell[SEQUENCE] as number) + fitting, [BYTES]: (cell[BYTES] as number) + bytes });
+        this.#control.publish(this.#control.producer);
+        cell.set(before);
+        ${WRITE_RECORDS}`,
     }],
-    tests: [EVERY_CALL("push")],
-  },
-  {
-    name: "room check off by 8 bytes, one record",
-    edits: [{ file: PRODUCER, find: "if (offset + total > region.byteLength) {", put: "if (offset + total > region.byteLength + 8) {" }],
-    tests: [NOTICES],
+    tests: [EVERY_CALL("pushMany over two segment ends")],
   },
   {
     name: "room check off by 8 bytes, many records",
@@ -203,8 +207,97 @@ export const mutations: readonly Mutation[] = [
   },
   {
     name: "segments of a push that failed stay taken",
-    edits: [{ file: PRODUCER, find: "this.#segments.giveUp(this.#taken);", put: "" }],
+    edits: [{ file: PRODUCER, find: "      try {\n        this.#segments.giveUp(this.#taken);", put: "      try {" }],
     tests: [NOTICES],
+  },
+  {
+    name: "segments of a push whose mark does not fit stay taken",
+    edits: [{ file: PRODUCER, find: "          this.#segments.giveUp(this.#taken);\n", put: "" }],
+    tests: [NOTICES],
+  },
+  // ---- single records in one step
+  {
+    name: "commit before payload, one record",
+    edits: [
+      { file: QUEUE_CALLS, find: COPY_RECORD, put: `move(values, (double)(int64_t)bytes);\n  (void)hf_cell_publish(own->cells, own->count, own->salt, values);\n  ${COPY_RECORD}` },
+      { file: QUEUE_CALLS, find: "  move(values, (double)(int64_t)bytes);\n  result = commit", put: "  result = commit" },
+    ],
+    tests: ["run tests/crash/step.ts 1 | push"],
+  },
+  {
+    name: "room check off by 8 bytes, one record",
+    edits: [{ file: QUEUE_CALLS, find: "bytes > own->length - offset ||", put: "bytes > own->length - offset + 8 ||" }],
+    tests: ["c queue_test"],
+  },
+  {
+    name: "a record is appended whichever segment is the tail's",
+    edits: [{ file: QUEUE_CALLS, find: "if (values[HF_SEGMENT] != own->segment_id || offset", put: "if (offset" }],
+    tests: ["c queue_test"],
+  },
+  {
+    name: "a limit is one byte too high, one record",
+    edits: [{ file: QUEUE_CALLS, find: "(double)(int64_t)bytes > own->limit)", put: "(double)(int64_t)bytes > own->limit + 1)" }],
+    tests: ["c queue_test"],
+  },
+  {
+    name: "the padding of a record is whatever was there",
+    edits: [{ file: QUEUE_CALLS, find: "if (rest != 0) record->payload", put: "if (rest > 8) record->payload" }],
+    tests: ["c queue_test"],
+  },
+  {
+    name: "a step that leaves it to others keeps the lock",
+    edits: [{ file: QUEUE_CALLS, find: "  (void)hf_lock_release(side->lock, side->owner);\n", put: "  if (result == 0) (void)hf_lock_release(side->lock, side->owner);\n" }],
+    tests: ["c queue_test"],
+  },
+  {
+    name: "an append does not tell of those who wait",
+    edits: [{ file: QUEUE_CALLS, find: "return result != 0 ? result : hf_awaited(side->lock);", put: "return result;" }],
+    tests: ["c queue_test"],
+  },
+  {
+    name: "an empty queue is said to be so though a record is leased",
+    edits: [{ file: QUEUE_CALLS, find: "return values[HF_LEASED] == 0 ? 0 : HF_E_BUSY;", put: "return 0;" }],
+    tests: ["c queue_test"],
+  },
+  {
+    name: "the front is taken past what is leased",
+    edits: [{ file: QUEUE_CALLS, find: "bool plain = values[HF_LEASED] == 0 &&", put: "bool plain =" }],
+    tests: ["c queue_test"],
+  },
+  {
+    name: "the front is taken in front of a head that stays behind",
+    edits: [{ file: QUEUE_CALLS, find: "&& values[HF_HEAD] == own->segment_id &&", put: "&&" }],
+    tests: ["c queue_test"],
+  },
+  {
+    name: "the front is taken behind a tail of long ago",
+    edits: [{ file: QUEUE_CALLS, find: "               values[HF_POSITION] < tail[HF_POSITION] && offset < end", put: "               offset < end" }],
+    tests: ["c queue_test"],
+  },
+  {
+    name: "the front is taken behind the end of its segment",
+    edits: [{ file: QUEUE_CALLS, find: KNOWN_END, put: KNOWN_END.replace("end = own->end", "end = own->length") }],
+    tests: ["c queue_test"],
+  },
+  {
+    name: "the end of another use of a segment is taken for that of this one",
+    edits: [{ file: QUEUE_CALLS, find: KNOWN_END, put: "else end = own->end;" }],
+    tests: ["c queue_test"],
+  },
+  {
+    name: "the front's sequence is not looked at",
+    edits: [{ file: QUEUE_CALLS, find: "return record.sequence == (uint64_t)(int64_t)sequence &&", put: "return sequence >= 0 &&" }],
+    tests: ["c queue_test"],
+  },
+  {
+    name: "the front's payload may be of another length than its record",
+    edits: [{ file: QUEUE_CALLS, find: "&& record_bytes((uint32_t)record.payload_bytes) == (uint64_t)(int64_t)length;", put: "&& length > 0;" }],
+    tests: ["c queue_test"],
+  },
+  {
+    name: "a record is passed without the lock",
+    edits: [{ file: QUEUE_CALLS, find: "  if (!hf_lock_is(own->lock, own->owner)) return hf_faulted(own->lock) ? HF_E_FAULT : HF_E_OWNER;\n", put: "" }],
+    tests: ["c queue_test"],
   },
   // ---- consumers and leases
   {
@@ -246,12 +339,12 @@ export const mutations: readonly Mutation[] = [
   },
   {
     name: "a segment is given up before the commit that says so",
-    edits: [{ file: CONSUMER, find: "    control.publish(control.consumer);\n    this.#halfDone = false;\n    this.#giveUp(free, cell);", put: "    this.#segments.giveUp(free);\n    control.publish(control.consumer);\n    this.#halfDone = false;" }],
+    edits: [{ file: CONSUMER, find: "    control.publish(control.consumer);\n    this.#halfDone = false;\n    this.#giveUpAndRelease(free, cell);", put: "    this.#segments.giveUp(free);\n    control.publish(control.consumer);\n    this.#halfDone = false;\n    control.release(control.consumer);" }],
     tests: [EVERY_CALL("pop over a segment end, which frees a spare")],
   },
   {
     name: "a lease given again keeps its attempts",
-    edits: [{ file: CONSUMER, find: "const entry = { ...again, owner, deadline, attempts: again.attempts + 1 };", put: "const entry = { ...again, owner, deadline, attempts: again.attempts };" }],
+    edits: [{ file: CONSUMER, find: "const attempts = again.attempts + 1;", put: "const attempts = again.attempts;" }],
     tests: [QUEUE],
   },
   {
@@ -282,7 +375,7 @@ export const mutations: readonly Mutation[] = [
   // ---- segments
   {
     name: "a spare is used without being taken from the list",
-    edits: [{ file: SEGMENTS, find: "this.#hf.hf_cas64(cell, id, 0) === id) return id;", put: "this.#hf.hf_cas64(cell, id, id) === id) return id;" }],
+    edits: [{ file: SEGMENTS, find: "this.#hf.hf_cas64(cell, id, 0) === id) return", put: "this.#hf.hf_cas64(cell, id, id) === id) return" }],
     tests: [QUEUE],
   },
   {
@@ -302,8 +395,8 @@ export const mutations: readonly Mutation[] = [
       { file: PRODUCER, find: "this.#segments.setState(from, { base, end, next: id });", put: "this.#late.push(() => this.#segments.setState(from, { base, end, next: id }));" },
       {
         file: PRODUCER,
-        find: "else if (control.commit(side)) control.ring(count);",
-        put: "else {\n        if (control.commit(side)) control.ring(count);\n        for (const link of this.#late.splice(0)) link();\n      }",
+        find: "else if (control.commit(side) && count > 0) control.ring(count);",
+        put: "else {\n        if (control.commit(side) && count > 0) control.ring(count);\n        for (const link of this.#late.splice(0)) link();\n      }",
       },
     ],
     tests: [EVERY_CALL("push into the next segment, a spare")],

@@ -110,6 +110,22 @@ test("a pushMany that fails half-way leaves neither its records nor its segments
   assert.deepEqual(queue.popMany(9), ["first", "second", ...large]);
 });
 
+test("a pushMany whose mark does not fit leaves none of its segments taken", () => {
+  const path = files.next();
+  const capacityBytes = 2 * SEGMENT_BYTES;
+  using queue = Queue.open<string>(path, { codec: "text", capacityBytes, maxCapacityBytes: capacityBytes });
+  queue.push("first");
+  const before = [spares(path), fs.readdirSync(path).sort()];
+  // Two in a segment: the limit is met in the third.
+  const large = Array.from({ length: 6 }, (_, i) => `${i}`.repeat(1500));
+  for (let i = 0; i < 5; i++) {
+    assert.equal(queue.pushMany(large, { mark: new Uint8Array(1) }), 0);
+    assert.deepEqual([spares(path), fs.readdirSync(path).sort()], before);
+  }
+  assert.equal(queue.pushMany(large.slice(0, 4), { mark: new Uint8Array(1) }), 4);
+  assert.deepEqual(queue.popMany(9), ["first", ...large.slice(0, 4)]);
+});
+
 test("a pop that fails leaves nothing of it in its handle's memory", () => {
   const path = files.next();
   const refuses = { on: false };
