@@ -162,10 +162,17 @@ export class Segments {
     return this.#faulted(id);
   }
 
-  /** Has the pages of a segment mapped for writing, all in one call instead of a fault for each. Where that fails, the faults follow. */
+  /**
+   * Has the pages of a segment mapped for writing, all in one call instead of a fault for each. Never fails: the faults follow, or the caller, who has the
+   * id by then, meets the error.
+   */
   #faulted(id: number): number {
-    const { address, byteLength } = this.get(id);
-    this.#hf.hf_advise(address, Math.min(byteLength, FAULTED_BYTES), advices["populate-write"]);
+    try {
+      const { address, byteLength } = this.get(id);
+      this.#hf.hf_advise(address, Math.min(byteLength, FAULTED_BYTES), advices["populate-write"]);
+    } catch {
+      // No descriptor left, or no room for a mapping.
+    }
     return id;
   }
 
