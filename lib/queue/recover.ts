@@ -474,6 +474,9 @@ function rebuild(directory: string, found: Scan): QueueReport {
     // Second names only, unless one of the first is gone already.
     if (found.names.every((name) => fs.existsSync(join(directory, name)))) fs.rmSync(quarantine, { recursive: true, force: true });
     throw error;
+  } finally {
+    // Closed as they are through with; after a failure in the middle (a full disk) one is open.
+    for (const { file } of [...found.runs, ...found.leased]) file.close();
   }
 }
 

@@ -17,7 +17,8 @@ import { random } from "./power_random.ts";
 import type { Numbered } from "./power_worker.ts";
 
 const WORKER = fileURLToPath(new URL("power_worker.ts", import.meta.url));
-const IMAGE_BYTES: number = 48 << 20;
+/** A repair writes the records anew beside the old files. */
+const IMAGE_BYTES: number = 192 << 20;
 const SEGMENTS_BYTES = 64 << 10;
 
 /** "lie": "each" with a sync that does nothing, which has to be found out. */
