@@ -111,7 +111,7 @@ fn isWanted(b: *std.Build, wanted: []const u8, target: Target) bool {
 /// from the process that loads it, and one file serves glibc and musl.
 ///
 /// macOS and FreeBSD have one libc, which is linked as everybody does. The library of Windows calls
-/// nothing: compiler-rt has the memcpy that it needs.
+/// nothing; csrc/unsupported.c has the memcpy that the compiler wants.
 fn addLibrary(b: *std.Build, query: std.Target.Query, sources: []const []const u8, extra_flags: []const []const u8) std.Build.LazyPath {
     const resolved = b.resolveTargetQuery(query);
     const os = resolved.result.os.tag;
@@ -129,7 +129,7 @@ fn addLibrary(b: *std.Build, query: std.Target.Query, sources: []const []const u
         }),
     });
     library.linker_allow_shlib_undefined = os == .linux;
-    library.bundle_compiler_rt = os == .windows;
+    library.bundle_compiler_rt = false;
     library.bundle_ubsan_rt = false;
     if (os == .windows) library.entry = .disabled; // there is nothing to do when it is loaded
 

@@ -54,6 +54,16 @@ double hf_wait_any(double waits, double count, double timeout_ms) {
   return HF_E_UNSUPPORTED;
 }
 
+#if defined(_WIN32)
+/* No C library is linked there. */
+void *memcpy(void *restrict to, const void *restrict from, size_t count);
+void *memcpy(void *restrict to, const void *restrict from, size_t count) {
+  void *const start = to;
+  __asm__ volatile("rep movsb" : "+D"(to), "+S"(from), "+c"(count) : : "memory");
+  return start;
+}
+#endif
+
 /* What the sources that are compiled everywhere need of those that are not. */
 
 uint32_t hf_broken_regions;
