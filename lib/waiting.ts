@@ -280,7 +280,7 @@ class Sleeper {
     if (this.#state !== "none") return;
     this.#state = "starting";
     try {
-      const file = new URL("./waiting/worker.ts", import.meta.url);
+      const file = new URL(`./waiting/worker.${import.meta.url.endsWith(".ts") ? "ts" : "js"}`, import.meta.url);
       // A bundle does not have it, and Deno would print an error.
       if (!existsSync(file)) return this.#failed();
       this.#memory = new Region({

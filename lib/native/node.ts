@@ -3,8 +3,7 @@
  *
  * @module
  */
-import type { Adapter } from "./adapter.ts";
-import { type NativeFunctions, symbols } from "./symbols.ts";
+import { type Adapter, convertAll } from "./adapter.ts";
 
 type NodeFFI = typeof import("node:ffi");
 
@@ -26,16 +25,14 @@ export const adapter: Adapter = {
   get version() {
     return process.versions.node;
   },
-  load(path) {
-    const definitions = Object.fromEntries(
-      Object.entries(symbols).map(([name, parameters]) => [
-        name,
-        { arguments: parameters.map((parameter) => (parameter.startsWith("*") ? "buffer" : "f64")), return: "f64" },
-      ]),
-    );
+  load(path, prototypes) {
+    const definitions = convertAll(prototypes, ({ parameters, result }) => ({
+      arguments: parameters.map((type) => (type === "bytes" ? "buffer" : type)),
+      return: result,
+    }));
     const library = ffi().dlopen(path, definitions as Parameters<NodeFFI["dlopen"]>[1]);
     kept.push(library);
-    return { ...library.functions } as unknown as NativeFunctions;
+    return { ...library.functions };
   },
   wrap(address, byteLength) {
     // The third argument: no copy.
