@@ -64,9 +64,10 @@ const SUMS = "SHA256SUMS";
 let provided: Readonly<Record<string, string>> = {};
 let embedded: Readonly<Record<string, EmbeddedLibrary>> = {};
 
-/** Names the files of a bundle that has them inside: by platform, a path or a file: URL. */
-export function provideLibraries(files: Readonly<Record<string, string>>): void {
-  provided = files;
+/** Names the files that a program brings: by platform, paths, those that start with "." from `base` on. */
+export function provideLibraries(files: Readonly<Record<string, string>>, base: string): void {
+  const resolved = Object.entries(files).map(([name, file]) => [name, file.startsWith(".") ? fileURLToPath(new URL(file, base)) : file]);
+  provided = Object.fromEntries(resolved);
 }
 
 /** Gives the libraries to a program that has no file beside it, by platform. */

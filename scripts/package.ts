@@ -1,0 +1,171 @@
+/**
+ * Builds what is published, from the sources and the libraries of all platforms: dist/ for npm, build/jsr/ for JSR.
+ *
+ *     dist/mod.js, mod.d.ts   the library: one minified file, and declarations with their comments
+ *     dist/bun.js             the same for Bun: it names the native libraries, so that `bun build --compile` takes them along
+ *     dist/browser.js         the same names where there are no files to map; each says so when it is used
+ *     dist/waiting/worker.js  the thread that sleeps for waits
+ *     dist/cli/main.js        the command
+ *     dist/native/            the native libraries, and SHA256SUMS of them
+ *     build/jsr/mod.ts        mod.ts with the native libraries inside a module
+ *
+ * The same sources give the same bytes. Both folders are put in their places whole.
+ */
+import { createHash } from "node:crypto";
+import { chmodSync, existsSync, globSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import path from "node:path";
+import { brotliCompressSync } from "node:zlib";
+import { rolldown } from "rolldown";
+import { dts } from "rolldown-plugin-dts";
+import { build, nativeDir } from "./build.ts";
+import { root } from "./project.ts";
+
+/** The platforms that the tests run have their library as it is, the others compressed: the package is to stay below 400 KB. */
+const PLAIN = /^linux-/;
+
+interface NativeLibrary {
+  readonly platform: string;
+  readonly file: string;
+  readonly bytes: Buffer;
+  readonly sha256: string;
+  readonly packed: Buffer;
+}
+
+/** Builds both; returns the folder for npm. */
+export async function buildPackage(): Promise<string> {
+  build({ all: true });
+  const libraries = readLibraries();
+  const temporary = path.join(root, "build", `.package-${process.pid}`);
+  try {
+    const dist = path.join(temporary, "dist");
+    await writeScripts(dist);
+    await writeDeclarations(dist);
+    writeLibraries(dist, libraries);
+    const jsr = path.join(temporary, "jsr");
+    writeJsr(jsr, libraries);
+    replace(dist, path.join(root, "dist"));
+    replace(jsr, path.join(root, "build", "jsr"));
+    return path.join(root, "dist");
+  } finally {
+    rmSync(temporary, { recursive: true, force: true });
+  }
+}
+
+function readLibraries(): NativeLibrary[] {
+  return globSync("*/*holdfast.*", { cwd: nativeDir }).sort().map((found) => {
+    const [platform, file] = found.split(path.sep) as [string, string];
+    const bytes = readFileSync(path.join(nativeDir, found));
+    return { platform, file, bytes, sha256: createHash("sha256").update(bytes).digest("hex"), packed: brotliCompressSync(bytes) };
+  });
+}
+
+/** Where something in `dist` is read from: what is imported from Bun's entry has to be a file. */
+const entries: Readonly<Record<string, string>> = {
+  mod: "mod.ts",
+  browser: "lib/browser.ts",
+  library: "lib/native/library.ts",
+  "waiting/worker": "lib/waiting/worker.ts",
+  "cli/main": "cli/main.ts",
+};
+
+const external = [/^node:/, /^bun:/];
+
+async function writeScripts(dist: string): Promise<void> {
+  const input = Object.entries(entries).filter(([, file]) => existsSync(path.join(root, file)));
+  // What inspect() and error messages show are the names of classes.
+  const keepNames = { class: true, function: false };
+  const bundle = await rolldown({
+    input: Object.fromEntries(input),
+    cwd: root,
+    platform: "node",
+    external,
+    transform: { target: "es2024" },
+  });
+  await bundle.write({
+    dir: dist,
+    format: "esm",
+    chunkFileNames: "shared-[hash].js",
+    minify: { compress: { target: "es2024", keepNames }, mangle: { keepNames }, codegen: { removeWhitespace: true, legalComments: "none" } },
+  });
+  await bundle.close();
+  const command = path.join(dist, "cli", "main.js");
+  if (existsSync(command)) chmodSync(command, 0o755);
+}
+
+/** One file: what mod.ts exports, and what that needs, with the comments. The sources say all types, so that no compiler has to find them out. */
+async function writeDeclarations(dist: string): Promise<void> {
+  const bundle = await rolldown({
+    input: { mod: "mod.ts" },
+    cwd: root,
+    platform: "node",
+    external,
+    plugins: [dts({ generator: "oxc", tsconfig: false, emitDtsOnly: true, sourcemap: false })],
+  });
+  await bundle.write({ dir: dist, format: "esm" });
+  await bundle.close();
+}
+
+function writeLibraries(dist: string, libraries: readonly NativeLibrary[]): void {
+  const names: [platform: string, file: string][] = [];
+  for (const { platform, file, bytes, packed } of libraries) {
+    const [name, content] = PLAIN.test(platform) ? [file, bytes] : [`${file}.br`, packed];
+    mkdirSync(path.join(dist, "native", platform), { recursive: true });
+    writeFileSync(path.join(dist, "native", platform, name), content);
+    names.push([platform, name]);
+  }
+  const sums = libraries.map(({ platform, file, sha256 }) => `${sha256}  ${platform}/${file}\n`);
+  writeFileSync(path.join(dist, "native", "SHA256SUMS"), sums.join(""));
+
+  const variable = (platform: string): string => platform.replace("-", "_");
+  const imports = names.map(([platform, name]) => `import ${variable(platform)} from "./native/${platform}/${name}" with { type: "file" };\n`);
+  const list = names.map(([platform]) => `"${platform}": ${variable(platform)}`);
+  writeFileSync(
+    path.join(dist, "bun.js"),
+    `${imports.join("")}import { provideLibraries } from "./library.js";
+provideLibraries({ ${list.join(", ")} }, import.meta.url);
+export * from "./mod.js";
+`,
+  );
+}
+
+function writeJsr(jsr: string, libraries: readonly NativeLibrary[]): void {
+  const rows = libraries.map(({ platform, sha256, packed }) =>
+    `  "${platform}": {\n    sha256: "${sha256}",\n    data: "${packed.toString("base64")}",\n  },\n`
+  );
+  mkdirSync(jsr, { recursive: true });
+  writeFileSync(
+    path.join(jsr, "libraries.ts"),
+    `/** Made by scripts/package.ts: the native libraries. @module */
+import type { EmbeddedLibrary } from "../../lib/native/library.ts";
+
+export const libraries: Readonly<Record<string, EmbeddedLibrary>> = {\n${rows.join("")}};\n`,
+  );
+  const documentation = /^\/\*\*[^]*?\*\/\n/.exec(readFileSync(path.join(root, "mod.ts"), "utf8"))?.[0] ?? "";
+  writeFileSync(
+    path.join(jsr, "mod.ts"),
+    `${documentation}import { embedLibraries } from "../../lib/native/library.ts";
+import { libraries } from "./libraries.ts";
+
+embedLibraries(libraries);
+
+export * from "../../mod.ts";
+`,
+  );
+}
+
+function replace(made: string, place: string): void {
+  rmSync(place, { recursive: true, force: true });
+  renameSync(made, place);
+}
+
+if (import.meta.main) {
+  try {
+    const dist = await buildPackage();
+    const files = globSync("**/*", { cwd: dist, withFileTypes: true }).filter((entry) => entry.isFile());
+    const bytes = files.reduce((sum, entry) => sum + readFileSync(path.join(entry.parentPath, entry.name)).byteLength, 0);
+    console.error(`built dist/: ${files.length} files, ${bytes} bytes; and build/jsr/`);
+  } catch (error) {
+    console.error(error instanceof Error ? error.message : error);
+    process.exitCode = 1;
+  }
+}
