@@ -13,7 +13,8 @@
  */
 import { existsSync } from "node:fs";
 import { constants } from "node:os";
-import { Worker } from "node:worker_threads";
+import type { Worker } from "node:worker_threads";
+import { builtin } from "./builtins.ts";
 import { type Address, allocateScratch, native, type Scratch } from "./native/native.ts";
 import { mapFlags } from "./native/symbols.ts";
 import { Region } from "./region.ts";
@@ -295,7 +296,7 @@ class Sleeper {
       this.#words = new Float64Array(this.#scratch.buffer);
       // Without the flags of the process: Node refuses some of them in a Worker (`--input-type`).
       const options = { workerData: this.#memory.address, execArgv: [] };
-      const worker = new Worker(file, options);
+      const worker = new (builtin("node:worker_threads").Worker)(file, options);
       worker.on("message", (report: Report) => this.#heard(report));
       worker.on("error", () => this.#failed());
       worker.on("exit", () => this.#failed());

@@ -17,6 +17,7 @@ import path from "node:path";
 import { brotliCompressSync } from "node:zlib";
 import { rolldown } from "rolldown";
 import { dts } from "rolldown-plugin-dts";
+import { minify } from "terser";
 import { build, nativeDir } from "./build.ts";
 import { root } from "./project.ts";
 
@@ -72,8 +73,6 @@ const external = [/^node:/, /^bun:/];
 
 async function writeScripts(dist: string): Promise<void> {
   const input = Object.entries(entries).filter(([, file]) => existsSync(path.join(root, file)));
-  // What inspect() and error messages show are the names of classes.
-  const keepNames = { class: true, function: false };
   const bundle = await rolldown({
     input: Object.fromEntries(input),
     cwd: root,
@@ -85,11 +84,26 @@ async function writeScripts(dist: string): Promise<void> {
     dir: dist,
     format: "esm",
     chunkFileNames: "shared-[hash].js",
-    minify: { compress: { target: "es2024", keepNames }, mangle: { keepNames }, codegen: { removeWhitespace: true, legalComments: "none" } },
+    minify: false, // and not printed again after terser
+    plugins: [{ name: "terser", renderChunk: minified }],
   });
   await bundle.close();
   const command = path.join(dist, "cli", "main.js");
   if (existsSync(command)) chmodSync(command, 0o755);
+}
+
+async function minified(code: string): Promise<string> {
+  // What inspect() and error messages show are the names of classes.
+  const classes = Array.from(code.matchAll(/\bclass ([A-Z]\w*)|\bvar ([A-Z]\w*) = class\b/g), ([, name, assigned]) => (name ?? assigned) as string);
+  const result = await minify(code, {
+    module: true,
+    ecma: 2020,
+    compress: { keep_classnames: true },
+    mangle: { keep_classnames: true, reserved: classes },
+    // An uncaught error shows the line that it comes from.
+    format: { comments: false, max_line_len: 160 },
+  });
+  return result.code as string;
 }
 
 /** One file: what mod.ts exports, and what that needs, with the comments. The sources say all types, so that no compiler has to find them out. */

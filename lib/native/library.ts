@@ -10,11 +10,10 @@
  * @module
  */
 import { Buffer } from "node:buffer";
-import { createHash } from "node:crypto";
 import * as fs from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { brotliDecompressSync } from "node:zlib";
+import { builtin } from "../builtins.ts";
 import { permitted } from "../permissions.ts";
 import type { Adapter } from "./adapter.ts";
 import { unpacked } from "./unpack.ts";
@@ -105,7 +104,7 @@ function unpackFile(path: string): Uint8Array {
 }
 
 function unpack(data: Uint8Array, sum: string | undefined): Uint8Array {
-  const bytes = brotliDecompressSync(data);
+  const bytes = builtin("node:zlib").brotliDecompressSync(data);
   assertSum(bytes, sum);
   return bytes;
 }
@@ -126,7 +125,7 @@ function listedSum(path: string): string | undefined {
 }
 
 function assertSum(bytes: Uint8Array, sum: string | undefined): void {
-  if (sum !== undefined && createHash("sha256").update(bytes).digest("hex") !== sum) {
+  if (sum !== undefined && builtin("node:crypto").createHash("sha256").update(bytes).digest("hex") !== sum) {
     throw new Error("the file is damaged: its SHA-256 is not that of the library that was built");
   }
 }

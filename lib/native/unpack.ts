@@ -9,9 +9,9 @@
  *
  * @module
  */
-import { createHash, randomBytes } from "node:crypto";
 import * as fs from "node:fs";
 import { join } from "node:path";
+import { builtin, randomBytes } from "../builtins.ts";
 import { permitted, userId } from "../permissions.ts";
 import type { Adapter } from "./adapter.ts";
 import { type Candidate, environment } from "./library.ts";
@@ -43,7 +43,7 @@ function writeOut(folder: string, name: string, bytes: Uint8Array): string {
   fs.mkdirSync(folder, { recursive: true, mode: 0o700 });
   const { uid, mode } = fs.lstatSync(folder);
   if ((mode & OTHERS_WRITE) !== 0) throw new Error("others may write to this folder");
-  const path = join(folder, `${createHash("sha256").update(bytes).digest("hex").slice(0, 16)}-${name}`);
+  const path = join(folder, `${builtin("node:crypto").createHash("sha256").update(bytes).digest("hex").slice(0, 16)}-${name}`);
   if (isThere(path, bytes, uid)) return path;
   const temporary = join(folder, `.${randomBytes(8).toString("hex")}.tmp`);
   try {
