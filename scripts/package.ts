@@ -9,10 +9,10 @@
  *     dist/native/            the native libraries, and SHA256SUMS of them
  *     build/jsr/mod.ts        mod.ts with the native libraries inside a module
  *
- * The same sources give the same bytes. Both folders are put in their places whole.
+ * The same sources give the same bytes. What is up to date is left alone (but for --force).
  */
 import { createHash } from "node:crypto";
-import { chmodSync, existsSync, globSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { chmodSync, existsSync, globSync, mkdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { brotliCompressSync } from "node:zlib";
 import { rolldown } from "rolldown";
@@ -20,6 +20,7 @@ import { dts } from "rolldown-plugin-dts";
 import { minify } from "terser";
 import { build, nativeDir } from "./build.ts";
 import { root } from "./project.ts";
+import { findZig } from "./zig.ts";
 
 /** The platforms that the tests run have their library as it is, the others compressed: the package is to stay below 400 KB. */
 const PLAIN = /^linux-/;
@@ -32,23 +33,60 @@ interface NativeLibrary {
   readonly packed: Buffer;
 }
 
-/** Builds both; returns the folder for npm. */
-export async function buildPackage(): Promise<string> {
+/** Why the package can't be built on this machine; undefined if it can. */
+export function noPackage(): string | undefined {
+  const zig = findZig();
+  return "exe" in zig ? undefined : `the libraries of other platforms need Zig: ${zig.missing}`;
+}
+
+const places = [["dist", path.join(root, "dist")], ["jsr", path.join(root, "build", "jsr")]] as const;
+const stampFile = path.join(root, "build", "package.sha256");
+
+/** Builds both where they belong, unless they are up to date; returns one line that says so. */
+export async function buildPackage(force = false): Promise<string> {
   build({ all: true });
-  const libraries = readLibraries();
+  const stamp = hashInputs();
+  if (!force && readStamp() === stamp && places.every(([, place]) => existsSync(place))) return "dist/ and build/jsr/ are up to date";
   const temporary = path.join(root, "build", `.package-${process.pid}`);
   try {
-    const dist = path.join(temporary, "dist");
-    await writeScripts(dist);
-    await writeDeclarations(dist);
-    writeLibraries(dist, libraries);
-    const jsr = path.join(temporary, "jsr");
-    writeJsr(jsr, libraries);
-    replace(dist, path.join(root, "dist"));
-    replace(jsr, path.join(root, "build", "jsr"));
-    return path.join(root, "dist");
+    await makePackage(temporary);
+    rmSync(stampFile, { force: true });
+    for (const [name, place] of places) {
+      rmSync(place, { recursive: true, force: true });
+      renameSync(path.join(temporary, name), place);
+    }
+    writeFileSync(stampFile, stamp);
   } finally {
     rmSync(temporary, { recursive: true, force: true });
+  }
+  const files = globSync("**/*", { cwd: path.join(root, "dist"), withFileTypes: true }).filter((entry) => entry.isFile());
+  const bytes = files.reduce((sum, entry) => sum + statSync(path.join(entry.parentPath, entry.name)).size, 0);
+  return `built dist/ (${files.length} files, ${bytes} bytes) and build/jsr/`;
+}
+
+/** Makes `dist` and `jsr` in a folder, from the native libraries as they are. */
+export async function makePackage(folder: string): Promise<void> {
+  const libraries = readLibraries();
+  const dist = path.join(folder, "dist");
+  await writeScripts(dist);
+  await writeDeclarations(dist);
+  writeLibraries(dist, libraries);
+  writeJsr(path.join(folder, "jsr"), libraries);
+}
+
+/** Of everything that the bytes depend on. */
+function hashInputs(): string {
+  const sum = createHash("sha256");
+  const files = ["mod.ts", "lib/**/*.ts", "cli/**/*.ts", "scripts/package.ts", "package-lock.json", "build/native/*/*holdfast.*"];
+  for (const file of globSync(files, { cwd: root }).sort()) sum.update(`${file}\0`).update(readFileSync(path.join(root, file))).update("\0");
+  return sum.digest("hex");
+}
+
+function readStamp(): string | undefined {
+  try {
+    return readFileSync(stampFile, "latin1");
+  } catch {
+    return undefined; // absent: build
   }
 }
 
@@ -79,6 +117,7 @@ async function writeScripts(dist: string): Promise<void> {
     platform: "node",
     external,
     transform: { target: "es2024" },
+    checks: { pluginTimings: false },
   });
   await bundle.write({
     dir: dist,
@@ -167,17 +206,10 @@ export * from "../../mod.ts";
   );
 }
 
-function replace(made: string, place: string): void {
-  rmSync(place, { recursive: true, force: true });
-  renameSync(made, place);
-}
-
 if (import.meta.main) {
   try {
-    const dist = await buildPackage();
-    const files = globSync("**/*", { cwd: dist, withFileTypes: true }).filter((entry) => entry.isFile());
-    const bytes = files.reduce((sum, entry) => sum + readFileSync(path.join(entry.parentPath, entry.name)).byteLength, 0);
-    console.error(`built dist/: ${files.length} files, ${bytes} bytes; and build/jsr/`);
+    // On the other channel, since `npm pack --json` runs this and prints to the first.
+    console.error(await buildPackage(process.argv.includes("--force")));
   } catch (error) {
     console.error(error instanceof Error ? error.message : error);
     process.exitCode = 1;

@@ -5,7 +5,11 @@
  */
 import { type Adapter, convertAll } from "./adapter.ts";
 
-type BunFFI = typeof import("bun:ffi");
+/** What is used of it. Not its own types: other compilers know no such module. */
+interface BunFFI {
+  dlopen(path: string, definitions: object): { readonly symbols: Record<string, unknown> };
+  toArrayBuffer(address: number, byteOffset: number, byteLength: number): ArrayBuffer;
+}
 
 const ffi = (): BunFFI =>
   (process as unknown as { getBuiltinModule(id: string): BunFFI }).getBuiltinModule("bun:ffi");
@@ -23,10 +27,10 @@ export const adapter: Adapter = {
       args: parameters.map((type) => (type === "bytes" ? "ptr" : type)),
       returns: result,
     }));
-    const library = ffi().dlopen(path, definitions as Parameters<BunFFI["dlopen"]>[1]);
+    const library = ffi().dlopen(path, definitions);
     return { ...library.symbols };
   },
   wrap(address, byteLength) {
-    return ffi().toArrayBuffer(address as Parameters<BunFFI["toArrayBuffer"]>[0], 0, byteLength);
+    return ffi().toArrayBuffer(address, 0, byteLength);
   },
 };

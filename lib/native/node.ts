@@ -5,10 +5,14 @@
  */
 import { type Adapter, convertAll } from "./adapter.ts";
 
-type NodeFFI = typeof import("node:ffi");
+/** What is used of it. Not its own types: Deno's compiler knows no such module. */
+interface NodeFFI {
+  dlopen(path: string, definitions: object): { readonly functions: Record<string, unknown> };
+  toArrayBuffer(address: bigint, byteLength: number, copy: boolean): ArrayBuffer;
+}
 
 const ffi = (): NodeFFI => {
-  const module = process.getBuiltinModule("node:ffi") as NodeFFI | undefined;
+  const module = process.getBuiltinModule("node:ffi") as unknown as NodeFFI | undefined;
   if (module === undefined) {
     throw new Error("this Node has no node:ffi module; holdfast needs Node 26.9 or later, without --no-experimental-ffi");
   }
@@ -30,7 +34,7 @@ export const adapter: Adapter = {
       arguments: parameters.map((type) => (type === "bytes" ? "buffer" : type)),
       return: result,
     }));
-    const library = ffi().dlopen(path, definitions as Parameters<NodeFFI["dlopen"]>[1]);
+    const library = ffi().dlopen(path, definitions);
     kept.push(library);
     return { ...library.functions };
   },

@@ -27,11 +27,8 @@ export function* unpacked(name: string, bytes: () => Uint8Array, adapter: Adapte
 function folders(): string[] {
   const home = environment("HOME");
   const cache = environment("XDG_CACHE_HOME") ?? (home === undefined ? undefined : join(home, ".cache"));
-  const own = `holdfast-${userId() ?? "user"}`;
-  const found = [join(environment("TMPDIR") ?? "/tmp", own)];
-  if (cache !== undefined) found.unshift(join(cache, "holdfast"));
-  if (process.platform === "linux") found.push(join("/dev/shm", own));
-  return found;
+  const temporary = join(environment("TMPDIR") ?? "/tmp", `holdfast-${userId() ?? "user"}`);
+  return cache === undefined ? [temporary] : [join(cache, "holdfast"), temporary];
 }
 
 const OTHERS_WRITE = 0o022;
