@@ -93,7 +93,11 @@ export function systemError(errno: number, syscall: string, path?: string, note?
  * of `path`, which may be another than the one that the call was given: a temporary name says nothing to the user.
  */
 export function fromFileSystem(error: unknown, path: string): unknown {
-  const { code, errno, syscall } = error as NodeJS.ErrnoException;
+  const { name, code, errno, syscall } = error as NodeJS.ErrnoException;
+  if (error instanceof Error && (name === "NotCapable" || code === "ERR_ACCESS_DENIED")) {
+    // Their messages name the flag that is missing.
+    return new MapError("ERR_ACCESS_DENIED", `the program may not use '${path}': ${error.message}`, { path, cause: error });
+  }
   if (!(error instanceof Error) || code === undefined || syscall === undefined) return error;
   if (errno !== undefined && builtin("node:util").getSystemErrorMap().has(errno)) return systemError(errno, syscall, path);
   const text = error.message.startsWith(`${code}: `) ? error.message.slice(code.length + 2) : error.message;

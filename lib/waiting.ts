@@ -14,9 +14,11 @@
 import { existsSync } from "node:fs";
 import { constants } from "node:os";
 import type { Worker } from "node:worker_threads";
+import { fileURLToPath } from "node:url";
 import { builtin } from "./builtins.ts";
 import { type Address, allocateScratch, native, type Scratch } from "./native/native.ts";
 import { mapFlags } from "./native/symbols.ts";
+import { permitted } from "./permissions.ts";
 import { Region } from "./region.ts";
 import { LIST_MAX, LIST_WORDS, lowHalf, type Report, STOP } from "./waiting/list.ts";
 
@@ -283,7 +285,7 @@ class Sleeper {
     try {
       const file = new URL(`./waiting/worker.${import.meta.url.endsWith(".ts") ? "ts" : "js"}`, import.meta.url);
       // A bundle does not have it, and Deno would print an error.
-      if (!existsSync(file)) return this.#failed();
+      if (file.protocol !== "file:" || !permitted({ name: "read", path: fileURLToPath(file) }) || !existsSync(file)) return this.#failed();
       this.#memory = new Region({
         fd: -1,
         offset: 0,

@@ -85,7 +85,7 @@ export function* candidates(adapter: Adapter): Generator<Candidate> {
     if (path === undefined) continue;
     if (!path.endsWith(PACKED)) yield { place: path, file: () => checked(path) };
     const packed = path.endsWith(PACKED) ? path : path + PACKED;
-    if (!fs.existsSync(packed)) continue;
+    if (!permitted({ name: "read", path: packed }) || !fs.existsSync(packed)) continue;
     yield* unpacked(fileName(), () => unpackFile(packed), adapter);
   }
   const library = embedded[platform()];

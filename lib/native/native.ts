@@ -37,8 +37,8 @@ function libraryError(tried: readonly (readonly [place: string, error: unknown])
     ? adapter.runtime === "deno"
       ? `Deno needs --allow-ffi, which may be limited to that file: --allow-ffi=${tried[0]?.[0]}`
       : "Node's permission model needs --allow-ffi."
-    : "Install the package again (in a clone: `npm run build`), or name a library in HOLDFAST_LIBRARY. Deno, and Node's permission model, " +
-      "need --allow-ffi.";
+    : "Install the package again (in a clone: `npm run build`; a bundle needs the package's folder dist/native beside it), or name a library " +
+      "in HOLDFAST_LIBRARY. Deno, and Node's permission model, need --allow-ffi.";
   return new MapError(
     "ERR_LIBRARY",
     `the native library of holdfast could not be loaded on ${platform()}, ${adapter.runtime} ${adapter.version}; tried:` +
