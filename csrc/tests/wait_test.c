@@ -289,6 +289,6 @@ int main(void) {
   RUN_ON_KERNEL(a_word_listed_twice_is_two_sleepers, "futex_waitv");
   RUN_ON_KERNEL(any_wakes_across_mappings, "futex_waitv");
   RUN_ON_KERNEL(any_says_that_memory_is_gone, "futex_waitv");
-  RUN(any_refuses);
+  RUN_ON_KERNEL(any_refuses, "futex_waitv");
   return test_report();
 }
