@@ -147,7 +147,7 @@ async function minified(code: string): Promise<string> {
   return pragma + result.code;
 }
 
-/** One file: what mod.ts exports, and what that needs, with the comments. The sources say all types, so that no compiler has to find them out. */
+/** One file: what mod.ts exports, and what that needs, with the comments but for their examples. The sources say all types, so that no compiler has to find them out. */
 async function writeDeclarations(dist: string): Promise<void> {
   const bundle = await rolldown({
     input: { mod: "mod.ts" },
@@ -158,6 +158,10 @@ async function writeDeclarations(dist: string): Promise<void> {
   });
   await bundle.write({ dir: dist, format: "esm" });
   await bundle.close();
+  // The examples, a quarter of the file, are in the reference (`npm run docs`).
+  const file = path.join(dist, "mod.d.ts");
+  const example = /^ *\* @example\n(?: *\*(?!\/)(?! @).*\n)*/gm;
+  writeFileSync(file, readFileSync(file, "utf8").replaceAll(example, "").replaceAll(/(?:^ *\*\n)+(?= *\*\/)/gm, ""));
 }
 
 function writeLibraries(dist: string, libraries: readonly NativeLibrary[]): void {
