@@ -15,6 +15,7 @@ double hf_clock_ms(void) { return HF_E_UNSUPPORTED; }
 double hf_thread_id(void) { return HF_E_UNSUPPORTED; }
 double hf_pid_namespace(void) { return HF_E_UNSUPPORTED; }
 double hf_thread_alive(double process, double thread) { (void)process, (void)thread; return HF_E_UNSUPPORTED; }
+double hf_boot_id(double bytes) { (void)bytes; return HF_E_UNSUPPORTED; }
 double hf_map(double fd, double offset, double length, double flags, double address) {
   (void)fd, (void)offset, (void)length, (void)flags, (void)address;
   return HF_E_UNSUPPORTED;
