@@ -7,7 +7,7 @@
  *     dist/waiting/worker.js  the thread that sleeps for waits
  *     dist/cli/main.js        the command
  *     dist/native/            the native libraries, and SHA256SUMS of them
- *     build/jsr/mod.ts        mod.ts with the native libraries inside a module
+ *     build/jsr/mod.ts        mod.ts with the native libraries inside a module; cli.ts, the command with them
  *
  * The same sources give the same bytes. What is up to date is left alone (but for --force).
  */
@@ -122,7 +122,14 @@ async function writeScripts(dist: string): Promise<void> {
   await bundle.write({
     dir: dist,
     format: "esm",
-    chunkFileNames: "shared-[hash].js",
+    chunkFileNames: ({ moduleIds }) => `${moduleIds.every((id) => id.includes("/cli/")) ? "cli/" : ""}[name]-[hash].js`,
+    // One file for who imports the library, whatever parts of it the command's files share with it, and a small one for the worker.
+    codeSplitting: {
+      groups: [
+        { name: "native", test: /\/lib\/(native\/|waiting\/list|errors|builtins|permissions)/, priority: 2 },
+        { name: "lib", test: /\/(lib\/(?!browser|waiting\/worker)|mod\.ts)/, priority: 1 },
+      ],
+    },
     minify: false, // and not printed again after terser
     plugins: [{ name: "terser", renderChunk: minified }],
   });
@@ -201,15 +208,18 @@ export const libraries: Readonly<Record<string, EmbeddedLibrary>> = {\n${rows.jo
   );
   const documentation = /^\/\*\*[^]*?\*\/\n/.exec(readFileSync(path.join(root, "mod.ts"), "utf8"))?.[0] ?? "";
   writeFileSync(
-    path.join(jsr, "mod.ts"),
-    `${documentation}import { embedLibraries } from "../../lib/native/library.ts";
+    path.join(jsr, "embed.ts"),
+    `/** Gives the library its native libraries. @module */
+import { embedLibraries } from "../../lib/native/library.ts";
 import { libraries } from "./libraries.ts";
 
 embedLibraries(libraries);
-
-export * from "../../mod.ts";
 `,
   );
+  writeFileSync(path.join(jsr, "mod.ts"), `${documentation}import "./embed.ts";\n\nexport * from "../../mod.ts";\n`);
+  if (existsSync(path.join(root, entries["cli/main"] as string))) {
+    writeFileSync(path.join(jsr, "cli.ts"), `/** The command. @module */\nimport "./embed.ts";\nimport "../../cli/main.ts";\n`);
+  }
 }
 
 if (import.meta.main) {

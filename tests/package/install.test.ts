@@ -8,7 +8,7 @@ import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import { before, test } from "node:test";
 import { assertUsed, bareEnvironment, output, pack, packageRefusal, RUN, unpack, writeProgram } from "../support/package.ts";
-import { commandLine, type RuntimeName, runtimeNames } from "../support/runtimes.ts";
+import { commandLine, root, type RuntimeName, runtimeNames } from "../support/runtimes.ts";
 import { skipFor } from "../support/skip.ts";
 import { children } from "../support/spawn.ts";
 import { temporaryFiles } from "../support/temporary.ts";
@@ -60,6 +60,20 @@ test(npm, skip(npm), () => {
   assert.deepEqual(fs.readdirSync(join(app, "node_modules")).filter((name) => !name.startsWith(".")), ["holdfast"]);
   const shared = data();
   runtimeNames.forEach((runtime, i) => run(runtime, app, env, shared, 1 + i));
+});
+
+const command = "the command, as it is installed";
+const manifest = JSON.parse(fs.readFileSync(join(root, "package.json"), "utf8")) as { bin?: unknown };
+test(command, skip(command, manifest.bin === undefined ? "package.json names no command" : undefined), () => {
+  const { app, env, data } = newApp();
+  output("npm", ["install", "--offline", "--no-audit", "--no-fund", tarball], { cwd: app, env });
+  const queue = join(data(), "queue");
+  const file = join(app, "node_modules", "holdfast", "dist", "cli", "main.js");
+  const ways = [["npx", "--offline", "holdfast"], ["bunx", "--bun", "holdfast"], ["bun", "run", file], ["deno", "run", "-A", file]] as const;
+  for (const [i, [executable, ...args]] of ways.entries()) {
+    output(executable, [...args, "queue", "push", queue], { cwd: app, env, input: `${i}\n` });
+  }
+  assert.equal(output(file, ["queue", "pop", queue, "--count", "10"], { cwd: app, env }).trim().split("\n").length, ways.length);
 });
 
 const bunAdd = "bun add";
