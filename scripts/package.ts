@@ -1,11 +1,11 @@
 /**
  * Builds what is published, from the sources and the libraries of all platforms: dist/ for npm, build/jsr/ for JSR.
  *
- *     dist/mod.js, mod.d.ts   the library: one minified file, and declarations with their comments
+ *     dist/mod.js, mod.d.ts   the library, minified, and its declarations with their comments
  *     dist/bun.js             the same for Bun: it names the native libraries, so that `bun build --compile` takes them along
  *     dist/browser.js         the same names where there are no files to map; each says so when it is used
  *     dist/waiting/worker.js  the thread that sleeps for waits
- *     dist/cli/main.js        the command
+ *     dist/cli/               the command
  *     dist/native/            the native libraries, and SHA256SUMS of them
  *     build/jsr/mod.ts        mod.ts with the native libraries inside a module; cli.ts, the command with them
  *

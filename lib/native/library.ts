@@ -22,6 +22,8 @@ import { unpacked } from "./unpack.ts";
 export interface Candidate {
   /** For the error that lists what was tried. */
   readonly place: string;
+  /** The path, where it is known without work. */
+  readonly path?: string;
   /** The path to load; throws why there is none. */
   file(): string;
 }
@@ -78,12 +80,12 @@ export function embedLibraries(libraries: Readonly<Record<string, EmbeddedLibrar
 export function* candidates(adapter: Adapter): Generator<Candidate> {
   const override = environment("HOLDFAST_LIBRARY");
   if (override !== undefined) {
-    yield { place: `HOLDFAST_LIBRARY=${override}`, file: () => checked(override) };
+    yield { place: `HOLDFAST_LIBRARY=${override}`, path: override, file: () => checked(override) };
     return;
   }
   for (const path of [provided[platform()], beside()]) {
     if (path === undefined) continue;
-    if (!path.endsWith(PACKED)) yield { place: path, file: () => checked(path) };
+    if (!path.endsWith(PACKED)) yield { place: path, path, file: () => checked(path) };
     const packed = path.endsWith(PACKED) ? path : path + PACKED;
     if (!permitted({ name: "read", path: packed }) || !fs.existsSync(packed)) continue;
     yield* unpacked(fileName(), () => unpackFile(packed), adapter);

@@ -8,7 +8,7 @@ import { MapError } from "../errors.ts";
 import type { Adapter, Prototype } from "./adapter.ts";
 import { adapter as bun } from "./bun.ts";
 import { adapter as deno } from "./deno.ts";
-import { candidates, platform, PLATFORMS } from "./library.ts";
+import { type Candidate, candidates, platform, PLATFORMS } from "./library.ts";
 import { adapter as node } from "./node.ts";
 import { ABI_VERSION, codes, type NativeFunctions, symbols } from "./symbols.ts";
 
@@ -29,13 +29,14 @@ function unsupportedError(): MapError {
   return new MapError("ERR_LIBRARY", `holdfast does not run on ${platform()} yet; it runs on ${supported.join(", ")}`, { syscall: "dlopen" });
 }
 
-/** What a failure to load leads to. `tried` has the place and the error of each attempt. */
-function libraryError(tried: readonly (readonly [place: string, error: unknown])[], adapter: Adapter): MapError {
+/** What a failure to load leads to. */
+function libraryError(tried: readonly (readonly [candidate: Candidate, error: unknown])[], adapter: Adapter): MapError {
   if (!PLATFORMS.includes(platform())) return unsupportedError();
-  const lines = tried.map(([place, error]) => `${place}: ${error instanceof Error ? error.message : String(error)}`);
+  const lines = tried.map(([{ place }, error]) => `${place}: ${error instanceof Error ? error.message : String(error)}`);
+  const path = tried.find(([candidate]) => candidate.path !== undefined)?.[0].path;
   const advice = lines.some((line) => REFUSED.test(line))
     ? adapter.runtime === "deno"
-      ? `Deno needs --allow-ffi, which may be limited to that file: --allow-ffi=${tried[0]?.[0]}`
+      ? `Deno needs --allow-ffi${path === undefined ? "" : `, which may be limited to that file: --allow-ffi=${path}`}`
       : "Node's permission model needs --allow-ffi."
     : "Install the package again (in a clone: `npm run build`; a bundle needs the package's folder dist/native beside it), or name a library " +
       "in HOLDFAST_LIBRARY. Deno, and Node's permission model, need --allow-ffi.";
@@ -75,7 +76,7 @@ function load(): Loaded {
   if (loaded !== undefined) return loaded;
   // Remembered: a missing library would otherwise cost every call a search.
   if (failure !== undefined) throw failure;
-  const tried: [place: string, error: unknown][] = [];
+  const tried: [Candidate, error: unknown][] = [];
   const adapter = chooseAdapter();
   for (const candidate of candidates(adapter)) {
     try {
@@ -86,7 +87,7 @@ function load(): Loaded {
       return loaded;
     } catch (error) {
       if (failure !== undefined) throw failure;
-      tried.push([candidate.place, error]);
+      tried.push([candidate, error]);
     }
   }
   failure = libraryError(tried, adapter);
