@@ -34,7 +34,7 @@ const list = (from: string): string[] =>
 const sha256 = (bytes: Uint8Array): string => createHash("sha256").update(bytes).digest("hex");
 
 /** The goal of 400 KB is missed, for reasons (docs/decisions.md). Without the command, which comes on top. */
-const LIBRARY_BYTES = 470_000;
+const LIBRARY_BYTES = 490_000;
 
 test("the tarball has the library for each platform, and nothing to install", skip("the tarball has the library for each platform, and nothing to install"), () => {
   const manifest = JSON.parse(fs.readFileSync(join(folder, "package.json"), "utf8")) as Record<string, Record<string, string>>;
