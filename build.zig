@@ -3,6 +3,8 @@
 //!   zig build                         the library of this machine, to <prefix>/native/<name>/
 //!   zig build -Dlibrary=linux-arm64   another row of `targets`; -Dlibrary=all builds every row
 //!   zig build test                    csrc/tests/*_test.c, each linked with csrc/*.c and run
+//!   zig build test-arm64              the same for arm64 Linux and musl, run by qemu-aarch64
+//!   zig build unsupported             the library as it is where there is no port (csrc/unsupported.c), for this machine
 //!   zig build bench                   bench/c/*.c with csrc/*.c, to <prefix>/bench/holdfast-bench
 //!
 //! scripts/build.ts calls this file with --prefix build and keeps Zig's caches in .zig-cache.
@@ -23,13 +25,31 @@ const Target = struct {
     /// `process.platform + "-" + process.arch` as Node spells them; the folder name under native/.
     name: []const u8,
     query: std.Target.Query,
+
+    /// What the library's file is called there; lib/native/native.ts knows the same names.
+    fn file(target: Target) []const u8 {
+        return switch (target.query.os_tag.?) {
+            .macos => "libholdfast.dylib",
+            .windows => "holdfast.dll",
+            else => "libholdfast.so",
+        };
+    }
 };
 
 /// A new target is one row.
 const targets = [_]Target{
     .{ .name = "linux-x64", .query = linux(.x86_64, .gnu) },
     .{ .name = "linux-arm64", .query = linux(.aarch64, .gnu) },
+    .{ .name = "darwin-x64", .query = macos(.x86_64) },
+    .{ .name = "darwin-arm64", .query = macos(.aarch64) },
+    .{ .name = "freebsd-x64", .query = .{ .cpu_arch = .x86_64, .os_tag = .freebsd } },
+    .{ .name = "win32-x64", .query = .{ .cpu_arch = .x86_64, .os_tag = .windows, .abi = .gnu } },
 };
+
+/// macOS 11 is the first for both CPUs; older ones run none of the runtimes.
+fn macos(cpu: std.Target.Cpu.Arch) std.Target.Query {
+    return .{ .cpu_arch = cpu, .os_tag = .macos, .os_version_min = .{ .semver = .{ .major = 11, .minor = 0, .patch = 0 } } };
+}
 
 /// glibc 2.17 is the oldest that Zig ships headers for; nothing newer can then slip in by a header.
 fn linux(cpu: std.Target.Cpu.Arch, abi: std.Target.Abi) std.Target.Query {
@@ -65,8 +85,8 @@ pub fn build(b: *std.Build) void {
         if (!isWanted(b, wanted, target)) continue;
         matched = true;
         const install = b.addInstallFile(
-            addLibrary(b, target, sources),
-            b.fmt("native/{s}/libholdfast.so", .{target.name}),
+            addLibrary(b, target.query, sources, &.{}),
+            b.fmt("native/{s}/{s}", .{ target.name, target.file() }),
         );
         b.getInstallStep().dependOn(&install.step);
     }
@@ -74,6 +94,7 @@ pub fn build(b: *std.Build) void {
         b.getInstallStep().dependOn(&b.addFail(b.fmt("no library target is called '{s}'", .{wanted})).step);
 
     addTests(b, sources);
+    addUnsupported(b, sources);
     addBench(b, sources);
 }
 
@@ -85,31 +106,36 @@ fn isWanted(b: *std.Build, wanted: []const u8, target: Target) bool {
         target.query.cpu_arch == host.cpu.arch and target.query.os_tag == host.os.tag;
 }
 
-/// Compiles against glibc's headers, then links without any libc. The library so has no DT_NEEDED
-/// entry and no versioned symbol: mmap, fcntl, memcpy, __tls_get_addr and the others come from the
-/// process that loads it, and one file serves glibc and musl.
-fn addLibrary(b: *std.Build, target: Target, sources: []const []const u8) std.Build.LazyPath {
-    const resolved = b.resolveTargetQuery(target.query);
+/// For Linux: compiles against glibc's headers, then links without any libc. The library so has no
+/// DT_NEEDED entry and no versioned symbol: mmap, fcntl, memcpy, __tls_get_addr and the others come
+/// from the process that loads it, and one file serves glibc and musl.
+///
+/// macOS and FreeBSD have one libc, which is linked as everybody does. The library of Windows calls
+/// nothing; csrc/unsupported.c has the memcpy that the compiler wants.
+fn addLibrary(b: *std.Build, query: std.Target.Query, sources: []const []const u8, extra_flags: []const []const u8) std.Build.LazyPath {
+    const resolved = b.resolveTargetQuery(query);
+    const os = resolved.result.os.tag;
     const library = b.addLibrary(.{
         .name = "holdfast",
         .linkage = .dynamic,
         .use_llvm = true,
-        .use_lld = true,
+        .use_lld = if (os == .macos) null else true, // LLD has no Mach-O here
         .root_module = b.createModule(.{
             .target = resolved,
             .optimize = .fast,
-            .link_libc = false,
+            .link_libc = os == .macos or os == .freebsd,
             .strip = true,
             .pic = true,
         }),
     });
-    library.linker_allow_shlib_undefined = true;
+    library.linker_allow_shlib_undefined = os == .linux;
     library.bundle_compiler_rt = false;
     library.bundle_ubsan_rt = false;
+    if (os == .windows) library.entry = .disabled; // there is nothing to do when it is loaded
 
     // GCC and Clang may call libgcc's __aarch64_* helpers for atomics; there is no libgcc here.
     const cpu_flags: []const []const u8 = if (resolved.result.cpu.arch == .aarch64) &.{"-mno-outline-atomics"} else &.{};
-    const flags = std.mem.concat(b.allocator, []const u8, &.{ &c_flags, &.{ "-O2", "-fomit-frame-pointer" }, cpu_flags }) catch @panic("OOM");
+    const flags = std.mem.concat(b.allocator, []const u8, &.{ &c_flags, &.{ "-O2", "-fomit-frame-pointer" }, cpu_flags, extra_flags }) catch @panic("OOM");
 
     for (sources) |source| {
         const object = b.addObject(.{
@@ -132,12 +158,18 @@ fn addLibrary(b: *std.Build, target: Target, sources: []const []const u8) std.Bu
     return library.getEmittedBin();
 }
 
-/// Test programs link the host's libc and run with undefined-behaviour checks.
 fn addTests(b: *std.Build, sources: []const []const u8) void {
-    const step = b.step("test", "Build and run csrc/tests/*_test.c");
     const host = b.graph.host.result;
-    const target = b.resolveTargetQuery(linux(host.cpu.arch, if (host.abi.isMusl()) .musl else .gnu));
+    const step = b.step("test", "Build and run csrc/tests/*_test.c");
+    addTestsFor(b, step, sources, linux(host.cpu.arch, if (host.abi.isMusl()) .musl else .gnu), null);
+    // musl, since such programs are static and need no arm64 system to run in.
+    const step_arm64 = b.step("test-arm64", "Build csrc/tests/*_test.c for arm64 Linux and run them by qemu-aarch64");
+    addTestsFor(b, step_arm64, sources, linux(.aarch64, .musl), "qemu-aarch64");
+}
 
+/// Test programs link a libc and run with undefined-behaviour checks.
+fn addTestsFor(b: *std.Build, step: *std.Build.Step, sources: []const []const u8, query: std.Target.Query, emulator: ?[]const u8) void {
+    const target = b.resolveTargetQuery(query);
     const module = b.createModule(.{ .target = target, .optimize = .safe, .link_libc = true, .sanitize_c = .full });
     module.addCSourceFiles(.{ .files = sources, .flags = &c_flags });
     const objects = b.addLibrary(.{ .name = "holdfast-test", .linkage = .static, .root_module = module });
@@ -149,10 +181,21 @@ fn addTests(b: *std.Build, sources: []const []const u8) void {
         });
         program.root_module.addCSourceFile(.{ .file = b.path(source), .flags = &c_flags });
         program.root_module.linkLibrary(objects);
-        const run = b.addRunArtifact(program);
+        const run = if (emulator) |command| b.addSystemCommand(&.{command}) else b.addRunArtifact(program);
+        if (emulator) |command| {
+            run.addArtifactArg(program);
+            run.setEnvironmentVariable("HF_TEST_EMULATOR", command);
+        }
         run.stdio = .inherit; // also means: run every time, and one after the other
         step.dependOn(&run.step);
     }
+}
+
+/// What a machine without a port loads, for a machine that has one: so the tests see what it says.
+fn addUnsupported(b: *std.Build, sources: []const []const u8) void {
+    const query = linux(b.graph.host.result.cpu.arch, .gnu);
+    const install = b.addInstallFile(addLibrary(b, query, sources, &.{"-DHF_NO_SYSTEM"}), "unsupported/libholdfast.so");
+    b.step("unsupported", "Build the library without a port").dependOn(&install.step);
 }
 
 /// The C side of the benchmarks: one program of the host, optimised as the library is.

@@ -14,6 +14,8 @@ static bool has_instruction(void) {
 #elif defined(__aarch64__) && defined(__linux__)
 #include <sys/auxv.h>
 static bool has_instruction(void) { return (getauxval(AT_HWCAP) & (1ul << 7)) != 0; /* HWCAP_CRC32 */ }
+#elif defined(__aarch64__) && defined(__APPLE__)
+static bool has_instruction(void) { return true; /* every Mac with such a CPU */ }
 #else
 static bool has_instruction(void) { return false; }
 #endif

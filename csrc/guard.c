@@ -8,6 +8,8 @@
  */
 #include "internal.h"
 
+#if defined(HF_SYSTEM)
+
 #include "guard.h"
 
 #include <signal.h>
@@ -17,6 +19,17 @@
 
 /* As many mappings as a process can have by default (vm.max_map_count is 65530). Untouched entries take no memory. */
 enum { REGIONS = 65536 };
+
+#if !defined(MAP_NORESERVE)
+#define MAP_NORESERVE 0 /* FreeBSD sets nothing aside for untouched pages anyway */
+#endif
+
+/* What the system says of a page behind the file's end. */
+#if defined(__FreeBSD__)
+#define PAGE_IS_GONE BUS_OBJERR
+#else
+#define PAGE_IS_GONE BUS_ADRERR
+#endif
 
 /* Starts are page-aligned, so these are none. */
 enum { FREE = 0, CLAIMED = 1 };
@@ -118,7 +131,7 @@ static void pass_on(const struct sigaction *next, int signal_number, siginfo_t *
 
 static void on_bus_error(int signal_number, siginfo_t *info, void *context) {
   int saved = errno;
-  bool mended = info->si_code == BUS_ADRERR && mend((uintptr_t)info->si_addr);
+  bool mended = info->si_code == PAGE_IS_GONE && mend((uintptr_t)info->si_addr);
   errno = saved;
   if (mended) return;
   if (passing == context) {
@@ -191,3 +204,5 @@ double hf_copy(double target, double source, double length) {
   memcpy(to, from, count);
   return hf_faulted(to) || hf_faulted(from) ? HF_E_FAULT : 0;
 }
+
+#endif /* HF_SYSTEM */

@@ -17,6 +17,16 @@
 
 #include "holdfast.h"
 
+/*
+ * Whether there is a port to this system: the sources that call the system are compiled then, and unsupported.c otherwise. A build
+ * with -DHF_NO_SYSTEM leaves them out on any system, so that what happens then can be tried anywhere.
+ */
+#if defined(__unix__) || defined(__APPLE__)
+#if !defined(HF_NO_SYSTEM)
+#define HF_SYSTEM 1
+#endif
+#endif
+
 #define HF_MAX_SAFE 9007199254740991.0 /* 2^53 - 1 */
 #define HF_MAX_SAFE_WORD UINT64_C(9007199254740991)
 

@@ -1,6 +1,8 @@
 /* lock.c - open-file-description locks (fcntl(2)): the kernel's own proof that a holder lives. */
 #include "internal.h"
 
+#if defined(HF_SYSTEM)
+
 #include <fcntl.h>
 #include <string.h>
 #include <unistd.h>
@@ -54,3 +56,5 @@ double hf_lock_probe(double fd, double offset, double length) {
 }
 
 #endif
+
+#endif /* HF_SYSTEM */

@@ -1,6 +1,8 @@
 /* map.c - mapping files and memory, reserving space for them, and what the kernel is told of them. */
 #include "internal.h"
 
+#if defined(HF_SYSTEM)
+
 #include "guard.h"
 
 #include <fcntl.h>
@@ -181,20 +183,18 @@ double hf_resident(double address, double length) {
   size_t bytes;
   unsigned char *at = (unsigned char *)hf_pointer(address, 1);
   if (at == NULL || !hf_size(length, &bytes) || bytes == 0) return HF_E_INVAL;
-#if defined(__linux__)
   enum { PAGES = 4096 };
   unsigned char pages[PAGES];
   const size_t page = (size_t)sysconf(_SC_PAGESIZE);
   double count = 0;
   while (bytes > 0) {
     size_t part = bytes < PAGES * page ? bytes : PAGES * page;
-    if (mincore(at, part, pages) != 0) return hf_errno();
+    if (mincore(at, part, (void *)pages) != 0) return hf_errno();
     for (size_t i = 0; i < (part + page - 1) / page; i++) count += pages[i] & 1;
     at += part;
     bytes -= part;
   }
   return count;
-#else
-  return HF_E_UNSUPPORTED;
-#endif
 }
+
+#endif /* HF_SYSTEM */

@@ -1,16 +1,20 @@
-/* process.c - the library itself, and who is who: version, addresses, threads. */
+/* process.c - who is who: the clock, threads, namespaces. */
 #include "internal.h"
+
+#if defined(HF_SYSTEM)
 
 #include <fcntl.h>
 #include <signal.h>
 #include <string.h>
-#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
-
-double hf_abi_version(void) { return HF_ABI_VERSION; }
-
-double hf_address_of(const void *buffer) { return (double)(uintptr_t)buffer; }
+#if defined(__linux__)
+#include <sys/syscall.h>
+#elif defined(__FreeBSD__)
+#include <sys/thr.h>
+#elif defined(__APPLE__)
+#include <pthread.h>
+#endif
 
 #if !defined(CLOCK_BOOTTIME)
 #define CLOCK_BOOTTIME CLOCK_MONOTONIC /* elsewhere it counts sleep already (macOS), or there is nothing better */
@@ -86,7 +90,18 @@ double hf_boot_id(double bytes) {
 
 #else
 
-double hf_thread_id(void) { return HF_E_UNSUPPORTED; }
+double hf_thread_id(void) {
+#if defined(__FreeBSD__)
+  long id;
+  return thr_self(&id) == 0 ? (double)id : hf_errno();
+#elif defined(__APPLE__)
+  uint64_t id;
+  int failure = pthread_threadid_np(NULL, &id);
+  return failure == 0 ? (double)id : -(double)failure;
+#else
+  return HF_E_UNSUPPORTED;
+#endif
+}
 
 double hf_pid_namespace(void) { return HF_E_UNSUPPORTED; }
 
@@ -102,3 +117,5 @@ double hf_boot_id(double bytes) {
 }
 
 #endif
+
+#endif /* HF_SYSTEM */

@@ -1,6 +1,9 @@
 /* sync.c - to storage. */
 #include "internal.h"
 
+#if defined(HF_SYSTEM)
+
+#include <fcntl.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -21,10 +24,14 @@ double hf_sync_file(double fd, double data_only) {
   int result;
   do {
 #if defined(__APPLE__)
-    result = fsync(descriptor);
+    /* fsync(2) hands the bytes to the drive, which may keep them in memory. */
+    result = fcntl(descriptor, F_FULLFSYNC);
+    if (result == -1 && errno != EINTR && errno != EBADF && errno != EIO) result = fsync(descriptor); /* not every file system has it */
 #else
     result = data_only == 1.0 ? fdatasync(descriptor) : fsync(descriptor);
 #endif
   } while (result != 0 && errno == EINTR);
   return result == 0 ? 0 : hf_errno();
 }
+
+#endif /* HF_SYSTEM */

@@ -1,6 +1,8 @@
 /* wait.c - sleeping on a word of shared memory (futex(2)). */
 #include "internal.h"
 
+#if defined(HF_SYSTEM)
+
 #include "wait.h"
 
 #include <limits.h>
@@ -70,19 +72,56 @@ static double wait_any(const double *waits, uint32_t count, uint32_t timeout_ms)
 
 #else
 
-static double wait_any(const double *waits, uint32_t count, uint32_t timeout_ms) {
-  (void)waits, (void)count, (void)timeout_ms;
-  return -(double)ENOSYS;
+#include <time.h>
+
+/*
+ * Elsewhere nobody sleeps in the kernel: who waits looks every millisecond, and who wakes finds no sleeper. The calls between processes
+ * that there are (os_sync_wait_on_address of macOS 14.4, _umtx_op of FreeBSD) were never tried by those who wrote this.
+ */
+enum { LOOK_EVERY_NS = 1000000 };
+
+static uint64_t now_ns(void) {
+  struct timespec now;
+  return clock_gettime(CLOCK_MONOTONIC, &now) == 0 ? (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec : 0;
+}
+
+/* Rests before the next look; false if the time is over. */
+static bool rest(uint64_t end_ns) {
+  uint64_t now = now_ns();
+  if (now >= end_ns) return false;
+  uint64_t left = end_ns - now;
+  struct timespec pause = {.tv_sec = 0, .tv_nsec = (long)(left < LOOK_EVERY_NS ? left : LOOK_EVERY_NS)};
+  (void)nanosleep(&pause, NULL);
+  return true;
 }
 
 int hf_futex_wait(uint32_t *word, uint32_t expected, uint32_t timeout_ms) {
-  (void)word, (void)expected, (void)timeout_ms;
-  return -ENOSYS;
+  if (__atomic_load_n(word, __ATOMIC_SEQ_CST) != expected) return -EAGAIN;
+  uint64_t end = now_ns() + (uint64_t)timeout_ms * 1000000u;
+  while (rest(end)) {
+    if (__atomic_load_n(word, __ATOMIC_SEQ_CST) != expected) return 0;
+  }
+  return -ETIMEDOUT;
 }
 
 int hf_futex_wake(uint32_t *word, int count) {
   (void)word, (void)count;
-  return -ENOSYS;
+  return 0;
+}
+
+static double wait_any(const double *waits, uint32_t count, uint32_t timeout_ms) {
+  uint64_t end = now_ns() + (uint64_t)timeout_ms * 1000000u;
+  bool first = true;
+  do {
+    for (uint32_t i = 0; i < count; i++) {
+      uint32_t expected;
+      const uint32_t *word = (const uint32_t *)hf_pointer(waits[2 * i], sizeof(uint32_t));
+      if (word == NULL || !hf_u32(waits[2 * i + 1], &expected)) return HF_E_INVAL;
+      if (__atomic_load_n(word, __ATOMIC_SEQ_CST) != expected) return first ? -(double)EAGAIN : (double)i;
+    }
+    first = false;
+  } while (rest(end));
+  return -(double)ETIMEDOUT;
 }
 
 #endif
@@ -109,3 +148,5 @@ double hf_wait_any(double waits, double count, double timeout_ms) {
   }
   return wait_any(pairs, entries, limit);
 }
+
+#endif /* HF_SYSTEM */

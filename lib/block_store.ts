@@ -12,8 +12,8 @@
  *
  * @module
  */
-import { randomBytes } from "node:crypto";
 import * as fs from "node:fs";
+import { randomBytes } from "./builtins.ts";
 import { doom } from "./auto_unlink.ts";
 import { boolean, checkInteger, checkOptions, checkPath, integer, oneOf } from "./checks.ts";
 import { check, closedError, invalidType, MapError, nativeError, rangeError, readOnlyError } from "./errors.ts";

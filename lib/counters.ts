@@ -4,6 +4,7 @@
  * @module
  */
 import * as fs from "node:fs";
+import { randomBytes } from "./builtins.ts";
 import { Int64Atomics } from "./atomics.ts";
 import { doom } from "./auto_unlink.ts";
 import { boolean, checkInteger, checkOptions, checkPath, integer, oneOf, type OptionCheck } from "./checks.ts";
@@ -27,7 +28,6 @@ import { native } from "./native/native.ts";
 import { codes, mapFlags, type NativeFunctions } from "./native/symbols.ts";
 import { takeLock, unlock } from "./range_lock.ts";
 import { Region } from "./region.ts";
-import { randomBytes } from "node:crypto";
 
 /**
  * Options of {@linkcode Counters.open}.

@@ -4,7 +4,7 @@
  * @module
  */
 import { constants } from "node:os";
-import { getSystemErrorMap } from "node:util";
+import { builtin } from "./builtins.ts";
 import { codes } from "./native/symbols.ts";
 
 /** The system error numbers that the library itself looks for, as this platform counts them. */
@@ -82,7 +82,7 @@ const SYSTEM_ERRORS: ReadonlyMap<number, readonly [code: string, text: string]> 
 
 /** The error of a system call: `ENOENT: no such file or directory, open 'x'`. `note` is added at the end. */
 export function systemError(errno: number, syscall: string, path?: string, note?: string): MapError {
-  const [code, text] = SYSTEM_ERRORS.get(errno) ?? getSystemErrorMap().get(errno) ?? [`E${-errno}`, "unknown system error"];
+  const [code, text] = SYSTEM_ERRORS.get(errno) ?? builtin("node:util").getSystemErrorMap().get(errno) ?? [`E${-errno}`, "unknown system error"];
   const where = path === undefined ? "" : ` '${path}'`;
   const hint = note === undefined ? "" : ` (${note})`;
   return new MapError(code, `${text}, ${syscall}${where}${hint}`, { errno, syscall, path });
@@ -93,9 +93,13 @@ export function systemError(errno: number, syscall: string, path?: string, note?
  * of `path`, which may be another than the one that the call was given: a temporary name says nothing to the user.
  */
 export function fromFileSystem(error: unknown, path: string): unknown {
-  const { code, errno, syscall } = error as NodeJS.ErrnoException;
+  const { name, code, errno, syscall } = error as NodeJS.ErrnoException;
+  if (error instanceof Error && (name === "NotCapable" || code === "ERR_ACCESS_DENIED")) {
+    // Their messages name the flag that is missing.
+    return new MapError("ERR_ACCESS_DENIED", `the program may not use '${path}': ${error.message}`, { path, cause: error });
+  }
   if (!(error instanceof Error) || code === undefined || syscall === undefined) return error;
-  if (errno !== undefined && getSystemErrorMap().has(errno)) return systemError(errno, syscall, path);
+  if (errno !== undefined && builtin("node:util").getSystemErrorMap().has(errno)) return systemError(errno, syscall, path);
   const text = error.message.startsWith(`${code}: `) ? error.message.slice(code.length + 2) : error.message;
   return new MapError(code, `${text}, ${syscall} '${path}'`, { errno, syscall, path, cause: error });
 }

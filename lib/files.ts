@@ -4,9 +4,9 @@
  * @module
  */
 import * as fs from "node:fs";
-import { randomBytes } from "node:crypto";
 import { constants } from "node:os";
 import { basename, dirname, join } from "node:path";
+import { randomBytes } from "./builtins.ts";
 import { check, errno, fromFileSystem, MapError, systemError } from "./errors.ts";
 import { codes } from "./native/symbols.ts";
 import { native } from "./native/native.ts";

@@ -4,7 +4,6 @@
  * @module
  */
 import * as fs from "node:fs";
-import { promisify } from "node:util";
 import { type CellHost, Int64Atomics } from "./atomics.ts";
 import { abortSignal, boolean, checkBytes, checkInteger, checkOptions, checkPath, checkRange, integer, oneOf } from "./checks.ts";
 import { check, closedError, errno, fromFileSystem, invalidType, MapError, nativeError, outOfRange, rangeError, readOnlyError } from "./errors.ts";
@@ -143,7 +142,9 @@ const LINES_OPTIONS = { start: integer(0), end: integer(0) };
 const READABLE_OPTIONS = { ...LINES_OPTIONS, chunkSize: integer(1, 2 ** 30) };
 const WHENCE = oneOf("start", "current", "end");
 
-const fdatasync = promisify(fs.fdatasync);
+function fdatasync(fd: number): Promise<void> {
+  return new Promise((resolve, reject) => fs.fdatasync(fd, (error) => (error === null ? resolve() : reject(error))));
+}
 
 /** Where the locks of `guard` lie: behind every byte of a file, so that they are apart from those of `lock()`. */
 const GUARD_OFFSET: number = 2 ** 52;

@@ -7,6 +7,7 @@ import * as fs from "node:fs";
 import { resolve } from "node:path";
 import { abortSignal, boolean, checkInteger, checkName, checkOptions, checkPath, integer, oneOf, type OptionCheck } from "./checks.ts";
 import { closedError, invalidType, MapError, outOfRange, rangeError, readOnlyError, typeError } from "./errors.ts";
+import { fileSystem } from "./files.ts";
 import { CONSUMER, MAX_ATTEMPTS, MAX_GROUP_NAME_BYTES, MAX_SPARES, PRODUCER } from "./layout/queue.ts";
 import { native } from "./native/native.ts";
 import { type Codec, codecOption, defaultCodec, type JsonValue, type PayloadCodec, type Prepared, suited } from "./queue/codec.ts";
@@ -447,7 +448,7 @@ export class Queue<T = JsonValue> implements Disposable {
     native();
     const maxBytes = fixedSize ? capacityBytes : (maxCapacityBytes ?? 0);
     const shape: Shape = { ...shapeOf(maxBytes === 0 ? capacityBytes : Math.min(capacityBytes, maxBytes), maxBytes), log, retainBytes, retainMs };
-    if (mode === "rw" && !fs.existsSync(directory)) createQueue(directory, shape, permissions);
+    if (mode === "rw" && !fileSystem(directory, () => fs.existsSync(directory))) createQueue(directory, shape, permissions);
     const opened = openControl(name, directory, mode, log, group === undefined ? undefined : { name: group, start: groupStart ?? "oldest" });
     const { control } = opened;
     try {

@@ -13,9 +13,12 @@
  */
 import { existsSync } from "node:fs";
 import { constants } from "node:os";
-import { Worker } from "node:worker_threads";
+import type { Worker } from "node:worker_threads";
+import { fileURLToPath } from "node:url";
+import { builtin } from "./builtins.ts";
 import { type Address, allocateScratch, native, type Scratch } from "./native/native.ts";
 import { mapFlags } from "./native/symbols.ts";
+import { permitted } from "./permissions.ts";
 import { Region } from "./region.ts";
 import { LIST_MAX, LIST_WORDS, lowHalf, type Report, STOP } from "./waiting/list.ts";
 
@@ -280,9 +283,9 @@ class Sleeper {
     if (this.#state !== "none") return;
     this.#state = "starting";
     try {
-      const file = new URL("./waiting/worker.ts", import.meta.url);
+      const file = new URL(`./waiting/worker.${import.meta.url.endsWith(".ts") ? "ts" : "js"}`, import.meta.url);
       // A bundle does not have it, and Deno would print an error.
-      if (!existsSync(file)) return this.#failed();
+      if (file.protocol !== "file:" || !permitted({ name: "read", path: fileURLToPath(file) }) || !existsSync(file)) return this.#failed();
       this.#memory = new Region({
         fd: -1,
         offset: 0,
@@ -295,7 +298,7 @@ class Sleeper {
       this.#words = new Float64Array(this.#scratch.buffer);
       // Without the flags of the process: Node refuses some of them in a Worker (`--input-type`).
       const options = { workerData: this.#memory.address, execArgv: [] };
-      const worker = new Worker(file, options);
+      const worker = new (builtin("node:worker_threads").Worker)(file, options);
       worker.on("message", (report: Report) => this.#heard(report));
       worker.on("error", () => this.#failed());
       worker.on("exit", () => this.#failed());

@@ -1,6 +1,7 @@
 /**
  * Builds the native library of this machine into build/native/<platform>-<arch>/, with Zig, or with
- * the host's C compiler where Zig cannot be had. An up-to-date library is left alone.
+ * the host's C compiler where Zig cannot be had. An up-to-date library is left alone. With `--all`, which needs Zig, the libraries of all
+ * platforms.
  */
 import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
@@ -14,6 +15,8 @@ import { findLocalZig, findZig, type NoZig, type Zig, zigBuild } from "./zig.ts"
 export interface BuildOptions {
   /** Build even when the library is up to date. */
   readonly force?: boolean;
+  /** Build the library of every platform. */
+  readonly all?: boolean;
 }
 
 export interface BuildResult {
@@ -30,25 +33,30 @@ export interface CTestResult {
   readonly output: string;
 }
 
-/** Kept beside the library; says from what it was built. */
+/** Kept beside a platform's library; says from what it was built. */
 interface Stamp {
   readonly tool: "zig" | "cc";
   readonly by: string;
   readonly sources: string;
+  /** The library's file name, and its SHA-256. */
+  readonly file: string;
   readonly library: string;
 }
 
-const outDir = path.join(root, "build", "native", hostName);
-const library = path.join(outDir, "libholdfast.so");
-const stampFile = path.join(outDir, "build.json");
+/** A folder for each platform. */
+export const nativeDir: string = path.join(root, "build", "native");
+const library = path.join(nativeDir, hostName, "libholdfast.so");
 
 /** Throws an Error whose message says what to do when nothing can build the library. */
 export function build(options: BuildOptions = {}): BuildResult {
   const sources = hashSources();
+  const platforms = options.all === true ? platformNames() : [hostName];
+  const what = options.all === true ? `${show(nativeDir)} (${platforms.length} platforms)` : show(library);
   if (options.force !== true) {
-    const stamp = readStamp();
-    if (stamp !== undefined && stamp.sources === sources && isStillWanted(stamp)) {
-      return { library, built: false, message: `${show(library)} is up to date (${stamp.by})` };
+    const stamps = platforms.map(readStamp);
+    const { by } = stamps[0] ?? {};
+    if (stamps.every((stamp) => stamp !== undefined && stamp.sources === sources && isStillWanted(stamp))) {
+      return { library, built: false, message: `${what} is up to date (${by})` };
     }
   }
 
@@ -62,36 +70,72 @@ export function build(options: BuildOptions = {}): BuildResult {
     const made = path.join(temporary, "native", hostName, "libholdfast.so");
     mkdirSync(path.dirname(made), { recursive: true });
     if ("exe" in tool) {
-      const result = zigBuild(tool, ["--prefix", temporary]);
+      const result = zigBuild(tool, ["--prefix", temporary, `-Dlibrary=${options.all === true ? "all" : "host"}`]);
       if (!result.ok) throw new Error(`zig build failed\n${result.stderr.trim()}`);
       if (!existsSync(made)) throw new Error(`build.zig has no target for ${hostName}`);
     } else {
+      if (options.all === true) throw new Error(`the libraries of other platforms need Zig ${zigVersion}: ${tool.reason}`);
       const messages = compileLibrary(tool.compiler, cSources(), made);
       if (messages !== undefined) throw new Error(`${tool.compiler.command.join(" ")} failed\n${messages.trim()}`);
     }
     const by = "exe" in tool ? `Zig ${zigVersion}` : tool.compiler.version;
-    const stamp: Stamp = { tool: "exe" in tool ? "zig" : "cc", by, sources, library: hash(readFileSync(made)) };
-    mkdirSync(outDir, { recursive: true });
-    renameSync(made, library);
-    const stampMade = path.join(temporary, "build.json");
-    writeFileSync(stampMade, JSON.stringify(stamp, null, 2) + "\n");
-    renameSync(stampMade, stampFile);
+    for (const found of globSync("*/*", { cwd: path.join(temporary, "native") }).sort()) {
+      const [platform, file] = found.split(path.sep) as [string, string];
+      const from = path.join(temporary, "native", found);
+      const stamp: Stamp = { tool: "exe" in tool ? "zig" : "cc", by, sources, file, library: hash(readFileSync(from)) };
+      mkdirSync(path.join(nativeDir, platform), { recursive: true });
+      renameSync(from, path.join(nativeDir, found));
+      const stampMade = path.join(temporary, "build.json");
+      writeFileSync(stampMade, JSON.stringify(stamp, null, 2) + "\n");
+      renameSync(stampMade, path.join(nativeDir, platform, "build.json"));
+    }
 
     const seconds = ((performance.now() - started) / 1000).toFixed(1);
     const with_ = "exe" in tool ? `Zig ${zigVersion} from ${tool.origin}` : `${by} instead of Zig: ${tool.reason}`;
-    return { library, built: true, message: `built ${show(library)} in ${seconds} s with ${with_}` };
+    return { library, built: true, message: `built ${what} in ${seconds} s with ${with_}` };
   } finally {
     rmSync(temporary, { recursive: true, force: true });
   }
 }
 
-/** Builds and runs csrc/tests/*_test.c; each prints `N passed, M failed` and exits non-zero on a failure. */
-export function runCTests(): CTestResult {
+/** The rows of build.zig. */
+function platformNames(): string[] {
+  const rows = readFileSync(path.join(root, "build.zig"), "utf8").matchAll(/^ {4}\.\{ \.name = "([a-z0-9-]+)"/gm);
+  return Array.from(rows, ([, name]) => name as string);
+}
+
+/** Builds the library as it is where there is no port; returns where it is. */
+export function buildUnsupported(): string {
+  const tool = chooseTool();
+  const out = path.join(root, "build", "unsupported", "libholdfast.so");
+  mkdirSync(path.dirname(out), { recursive: true });
+  if ("exe" in tool) {
+    const result = zigBuild(tool, ["unsupported", "--prefix", path.join(root, "build")]);
+    if (!result.ok) throw new Error(`zig build unsupported failed\n${result.stderr.trim()}`);
+    return out;
+  }
+  const messages = compileLibrary(tool.compiler, cSources(), out, ["-DHF_NO_SYSTEM"]);
+  if (messages !== undefined) throw new Error(`${tool.compiler.command.join(" ")} failed\n${messages.trim()}`);
+  return out;
+}
+
+/** Why the C tests can't be run for arm64 on this machine; undefined if they can. */
+export function noArm64(): string | undefined {
+  if (spawnSync("qemu-aarch64", ["--version"]).status !== 0) return "there is no qemu-aarch64 (Debian: apt-get install qemu-user)";
+  const zig = findZig();
+  return "exe" in zig ? undefined : zig.missing;
+}
+
+/**
+ * Builds and runs csrc/tests/*_test.c; each prints `N passed, M failed` and exits non-zero on a failure. For "arm64" under an emulator: see
+ * {@linkcode noArm64}.
+ */
+export function runCTests(cpu: "host" | "arm64" = "host"): CTestResult {
   const tool = chooseTool();
   let ok: boolean;
   let output: string;
   if ("exe" in tool) {
-    const result = zigBuild(tool, ["test", "--summary", "none"]);
+    const result = zigBuild(tool, [cpu === "arm64" ? "test-arm64" : "test", "--summary", "none"]);
     ok = result.ok;
     output = result.stdout + result.stderr;
   } else {
@@ -170,10 +214,11 @@ function isStillWanted(stamp: Stamp): boolean {
   return !("exe" in local);
 }
 
-function readStamp(): Stamp | undefined {
+function readStamp(platform: string): Stamp | undefined {
+  const folder = path.join(nativeDir, platform);
   try {
-    const stamp = JSON.parse(readFileSync(stampFile, "utf8")) as Stamp;
-    return stamp.library === hash(readFileSync(library)) ? stamp : undefined;
+    const stamp = JSON.parse(readFileSync(path.join(folder, "build.json"), "utf8")) as Stamp;
+    return stamp.library === hash(readFileSync(path.join(folder, stamp.file))) ? stamp : undefined;
   } catch {
     return undefined; // absent or damaged: build again
   }
@@ -210,7 +255,9 @@ const help = `Usage: node scripts/build.ts [options]
 Builds ${show(library)}.
 
   --force   build even when the library is up to date
+  --all     the libraries of all platforms (needs Zig)
   --test    also build and run the C tests
+  --arm64   also build them for arm64 and run them with qemu-aarch64
   --quiet   print nothing when the library is up to date
   --help    print this text
 
@@ -221,7 +268,9 @@ function main(): number {
   const { values } = parseArgs({
     options: {
       force: { type: "boolean", default: false },
+      all: { type: "boolean", default: false },
       test: { type: "boolean", default: false },
+      arm64: { type: "boolean", default: false },
       quiet: { type: "boolean", default: false },
       help: { type: "boolean", short: "h", default: false },
     },
@@ -230,12 +279,18 @@ function main(): number {
     process.stdout.write(help);
     return 0;
   }
-  const result = build({ force: values.force });
+  const result = build({ force: values.force, all: values.all });
   if (result.built || !values.quiet) console.log(result.message);
-  if (!values.test) return 0;
-  const tests = runCTests();
-  process.stdout.write(tests.output);
-  return tests.ok ? 0 : 1;
+  let ok = true;
+  for (const cpu of ["host", "arm64"] as const) {
+    if (!(cpu === "host" ? values.test : values.arm64)) continue;
+    const missing = cpu === "arm64" ? noArm64() : undefined;
+    if (missing !== undefined) throw new Error(`the C tests can't be run for arm64: ${missing}`);
+    const tests = runCTests(cpu);
+    process.stdout.write(tests.output);
+    ok &&= tests.ok;
+  }
+  return ok ? 0 : 1;
 }
 
 if (import.meta.main) {

@@ -43,8 +43,8 @@ export function findCompiler(): Compiler | undefined {
 }
 
 /** Compiles and links in one step; undefined on success, else the compiler's messages. */
-export function compileLibrary(compiler: Compiler, sources: readonly string[], out: string): string | undefined {
-  return compile(compiler, [...common, ...cpu, ...library, "-o", out, ...sources]);
+export function compileLibrary(compiler: Compiler, sources: readonly string[], out: string, flags: readonly string[] = []): string | undefined {
+  return compile(compiler, [...common, ...cpu, ...library, ...flags, "-o", out, ...sources]);
 }
 
 export function compileBench(compiler: Compiler, sources: readonly string[], out: string): string | undefined {

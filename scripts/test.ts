@@ -9,8 +9,9 @@ import os from "node:os";
 import path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
-import { build, runCTests } from "./build.ts";
+import { build, noArm64, runCTests } from "./build.ts";
 import { type Case, readJUnit } from "./junit.ts";
+import { buildPackage, noPackage } from "./package.ts";
 import { root, toolsDir } from "./project.ts";
 
 const runtimes = ["node", "bun", "deno"] as const;
@@ -96,7 +97,10 @@ async function main(): Promise<number> {
   try {
     steps.push(await step("build", runBuild));
     if (!steps[0]!.ok) return finish(steps);
-    if (!options["no-c"]) steps.push(await step("C tests", runC));
+    if (!options["no-c"]) {
+      steps.push(await step("C tests", () => runC("host")));
+      steps.push(await step("C on arm64", () => runC("arm64")));
+    }
     steps.push(await step("tsc", runTypeCheck));
     for (const runtime of chosen) {
       steps.push(await step(runtime, () => withoutLeftovers(() => runSuite(runtime, files, timeout))));
@@ -124,16 +128,21 @@ async function step(name: string, body: () => Outcome | Promise<Outcome>): Promi
   return { name, ok, passed, failed, skipped, problems, seconds };
 }
 
-function runBuild(): Outcome {
+async function runBuild(): Promise<Outcome> {
   console.log(build().message);
+  const missing = noPackage();
+  if (missing === undefined) console.log(await buildPackage());
   return {};
 }
 
-function runC(): Outcome {
-  const { ok, passed, failed, output } = runCTests();
+function runC(cpu: "host" | "arm64"): Outcome {
+  const missing = cpu === "arm64" ? noArm64() : undefined;
+  if (missing !== undefined) return { skipped: [{ name: "csrc/tests for arm64", reason: missing }] };
+  const { ok, passed, failed, output } = runCTests(cpu);
   process.stdout.write(output);
   const problems = ok && passed === 0 ? ["no C test was executed"] : [];
-  return { ok, passed, failed, problems };
+  const skipped = Array.from(output.matchAll(/^# skip \[(.+?)\] (.+)$/gm), ([, name, reason]) => ({ name: name as string, reason: reason as string }));
+  return { ok, passed, failed, skipped, problems };
 }
 
 async function runTypeCheck(): Promise<Outcome> {
@@ -377,7 +386,7 @@ function finish(steps: readonly Step[]): number {
 }
 
 function row(name: string, ...cells: (string | number)[]): string {
-  return name.padEnd(10) + cells.map((cell) => String(cell).padStart(9)).join("");
+  return name.padEnd(11) + cells.map((cell) => String(cell).padStart(9)).join("");
 }
 
 try {

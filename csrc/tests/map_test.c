@@ -412,12 +412,12 @@ int main(void) {
   RUN(punches_holes);
   RUN(punch_refuses);
   RUN(sync_writes_back);
-  RUN(an_address_is_a_wish_unless_fixed);
-  RUN(populated_pages_are_in_memory);
-  RUN(flags_that_are_taken);
-  RUN(flags_that_this_platform_lacks);
+  RUN_ON_KERNEL(an_address_is_a_wish_unless_fixed, "check of fixed addresses");
+  RUN_ON_KERNEL(populated_pages_are_in_memory, "MAP_POPULATE");
+  RUN_ON_KERNEL(flags_that_are_taken, "MAP_SHARED_VALIDATE");
+  RUN_ON_KERNEL(flags_that_this_platform_lacks, "MAP_SYNC");
   RUN(replaced_by_zeros);
   RUN(locks_pages);
-  RUN(advises);
+  RUN_ON_KERNEL(advises, "madvise that looks at addresses");
   return test_report();
 }

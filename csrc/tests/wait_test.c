@@ -282,13 +282,13 @@ int main(void) {
   RUN(wakes_none_if_told_so);
   RUN(wakes_across_mappings);
   RUN(refuses);
-  RUN(any_differs);
-  RUN(any_times_out);
-  RUN(signals_do_not_end_any);
-  RUN(any_tells_which_was_woken);
-  RUN(a_word_listed_twice_is_two_sleepers);
-  RUN(any_wakes_across_mappings);
-  RUN(any_says_that_memory_is_gone);
-  RUN(any_refuses);
+  RUN_ON_KERNEL(any_differs, "futex_waitv");
+  RUN_ON_KERNEL(any_times_out, "futex_waitv");
+  RUN_ON_KERNEL(signals_do_not_end_any, "futex_waitv");
+  RUN_ON_KERNEL(any_tells_which_was_woken, "futex_waitv");
+  RUN_ON_KERNEL(a_word_listed_twice_is_two_sleepers, "futex_waitv");
+  RUN_ON_KERNEL(any_wakes_across_mappings, "futex_waitv");
+  RUN_ON_KERNEL(any_says_that_memory_is_gone, "futex_waitv");
+  RUN_ON_KERNEL(any_refuses, "futex_waitv");
   return test_report();
 }

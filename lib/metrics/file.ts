@@ -9,8 +9,8 @@
  *
  * @module
  */
-import { randomBytes } from "node:crypto";
 import * as fs from "node:fs";
+import { randomBytes } from "../builtins.ts";
 import { doom } from "../auto_unlink.ts";
 import { check, closedError, MapError, nativeError, readOnlyError } from "../errors.ts";
 import { createWhole, Descriptor, fileSystem, openRegular, reserve, writeFully } from "../files.ts";

@@ -3,7 +3,15 @@
  *
  * @module
  */
-import type { NativeFunctions } from "./symbols.ts";
+
+/** What crosses: a double; the first byte of an array; an integer, which only functions of the system take. */
+export type NativeType = "f64" | "bytes" | "i32" | "u64";
+
+/** How a function is called. */
+export interface Prototype {
+  readonly parameters: readonly NativeType[];
+  readonly result: "f64" | "i32";
+}
 
 /** One runtime's way to the native library. */
 export interface Adapter {
@@ -15,10 +23,15 @@ export interface Adapter {
   /** Whether a small array of its own costs ten times what a part of a larger buffer does: 300 ns in Deno, 30 to 40 elsewhere. */
   readonly smallArraysAreDear: boolean;
   /** Loads the library at `path`; throws the runtime's own error if it can't. The library is never closed again. */
-  load(path: string): NativeFunctions;
+  load(path: string, prototypes: Readonly<Record<string, Prototype>>): Record<string, unknown>;
   /**
    * An ArrayBuffer over `byteLength` bytes of mapped memory at `address`, without a copy. It does not own the memory: who
    * unmaps it must know that the buffer is unreachable or detached.
    */
   wrap(address: number, byteLength: number): ArrayBuffer;
+}
+
+/** The prototypes as a runtime wants them, made by `convert` from each. */
+export function convertAll<T>(prototypes: Readonly<Record<string, Prototype>>, convert: (prototype: Prototype) => T): Record<string, T> {
+  return Object.fromEntries(Object.entries(prototypes).map(([name, prototype]) => [name, convert(prototype)]));
 }

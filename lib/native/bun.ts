@@ -3,10 +3,13 @@
  *
  * @module
  */
-import type { Adapter } from "./adapter.ts";
-import { type NativeFunctions, symbols } from "./symbols.ts";
+import { type Adapter, convertAll } from "./adapter.ts";
 
-type BunFFI = typeof import("bun:ffi");
+/** What is used of it. Not its own types: other compilers know no such module. */
+interface BunFFI {
+  dlopen(path: string, definitions: object): { readonly symbols: Record<string, unknown> };
+  toArrayBuffer(address: number, byteOffset: number, byteLength: number): ArrayBuffer;
+}
 
 const ffi = (): BunFFI =>
   (process as unknown as { getBuiltinModule(id: string): BunFFI }).getBuiltinModule("bun:ffi");
@@ -18,18 +21,16 @@ export const adapter: Adapter = {
   get version() {
     return process.versions.bun ?? "";
   },
-  load(path) {
-    const definitions = Object.fromEntries(
-      Object.entries(symbols).map(([name, parameters]) => [
-        name,
-        // "ptr" takes a typed array and passes its first byte; both kinds are the fast ones (docs/decisions.md).
-        { args: parameters.map((parameter) => (parameter.startsWith("*") ? "ptr" : "f64")), returns: "f64" },
-      ]),
-    );
-    const library = ffi().dlopen(path, definitions as Parameters<BunFFI["dlopen"]>[1]);
-    return { ...library.symbols } as unknown as NativeFunctions;
+  load(path, prototypes) {
+    // "ptr" takes a typed array and passes its first byte; it and "f64" are the fast ones (docs/decisions.md).
+    const definitions = convertAll(prototypes, ({ parameters, result }) => ({
+      args: parameters.map((type) => (type === "bytes" ? "ptr" : type)),
+      returns: result,
+    }));
+    const library = ffi().dlopen(path, definitions);
+    return { ...library.symbols };
   },
   wrap(address, byteLength) {
-    return ffi().toArrayBuffer(address as Parameters<BunFFI["toArrayBuffer"]>[0], 0, byteLength);
+    return ffi().toArrayBuffer(address, 0, byteLength);
   },
 };

@@ -3,8 +3,7 @@
  *
  * @module
  */
-import type { Adapter } from "./adapter.ts";
-import { type NativeFunctions, symbols } from "./symbols.ts";
+import { type Adapter, convertAll } from "./adapter.ts";
 
 type DenoFFI = typeof Deno;
 
@@ -17,15 +16,13 @@ export const adapter: Adapter = {
   get version() {
     return deno().version.deno;
   },
-  load(path) {
-    const definitions = Object.fromEntries(
-      Object.entries(symbols).map(([name, parameters]) => [
-        name,
-        { parameters: parameters.map((parameter) => (parameter.startsWith("*") ? "buffer" : "f64")), result: "f64" },
-      ]),
-    );
+  load(path, prototypes) {
+    const definitions = convertAll(prototypes, ({ parameters, result }) => ({
+      parameters: parameters.map((type) => (type === "bytes" ? "buffer" : type)),
+      result,
+    }));
     const library = deno().dlopen(path, definitions as Parameters<DenoFFI["dlopen"]>[1]);
-    return { ...library.symbols } as unknown as NativeFunctions;
+    return { ...library.symbols };
   },
   wrap(address, byteLength) {
     const pointer = deno().UnsafePointer.create(BigInt(address));

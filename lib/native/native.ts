@@ -4,14 +4,13 @@
  *
  * @module
  */
-import { existsSync } from "node:fs";
-import { fileURLToPath } from "node:url";
 import { MapError } from "../errors.ts";
-import type { Adapter } from "./adapter.ts";
+import type { Adapter, Prototype } from "./adapter.ts";
 import { adapter as bun } from "./bun.ts";
 import { adapter as deno } from "./deno.ts";
+import { type Candidate, candidates, platform, PLATFORMS } from "./library.ts";
 import { adapter as node } from "./node.ts";
-import { ABI_VERSION, type NativeFunctions } from "./symbols.ts";
+import { ABI_VERSION, codes, type NativeFunctions, symbols } from "./symbols.ts";
 
 /** An address in this process. A number, since all three runtimes pass a double fastest (docs/decisions.md). */
 export type Address = number;
@@ -22,32 +21,30 @@ function chooseAdapter(): Adapter {
   return node;
 }
 
-/** `process.env[name]`, or undefined where a permission withholds it: then the default applies. */
-function environment(name: string): string | undefined {
-  try {
-    return process.env[name];
-  } catch {
-    return undefined;
-  }
+/** The runtimes' own errors for what they were not allowed. */
+const REFUSED = /NotCapable|PermissionDenied|ERR_ACCESS_DENIED|--allow-|access to this API has been restricted/i;
+
+function unsupportedError(): MapError {
+  const supported = PLATFORMS.filter((name) => !name.startsWith("win32"));
+  return new MapError("ERR_LIBRARY", `holdfast does not run on ${platform()} yet; it runs on ${supported.join(", ")}`, { syscall: "dlopen" });
 }
 
-const LIBRARY_NAMES: Readonly<Record<string, string>> = { darwin: "libholdfast.dylib", win32: "holdfast.dll" };
-
-function candidates(): string[] {
-  const override = environment("HOLDFAST_LIBRARY");
-  if (override !== undefined && override !== "") return [override];
-  const file = LIBRARY_NAMES[process.platform] ?? "libholdfast.so";
-  return [fileURLToPath(new URL(`../../build/native/${process.platform}-${process.arch}/${file}`, import.meta.url))];
-}
-
-function libraryError(tried: readonly string[], adapter: Adapter | undefined): MapError {
-  const where = tried.map((line) => `\n  ${line}`).join("");
-  const runtime = adapter === undefined ? "unknown runtime" : `${adapter.runtime} ${adapter.version}`;
+/** What a failure to load leads to. */
+function libraryError(tried: readonly (readonly [candidate: Candidate, error: unknown])[], adapter: Adapter): MapError {
+  if (!PLATFORMS.includes(platform())) return unsupportedError();
+  const lines = tried.map(([{ place }, error]) => `${place}: ${error instanceof Error ? error.message : String(error)}`);
+  const path = tried.find(([candidate]) => candidate.path !== undefined)?.[0].path;
+  const advice = lines.some((line) => REFUSED.test(line))
+    ? adapter.runtime === "deno"
+      ? `Deno needs --allow-ffi${path === undefined ? "" : `, which may be limited to that file: --allow-ffi=${path}`}`
+      : "Node's permission model needs --allow-ffi."
+    : "Install the package again (in a clone: `npm run build`; a bundle needs the package's folder dist/native beside it), or name a library " +
+      "in HOLDFAST_LIBRARY. Deno, and Node's permission model, need --allow-ffi.";
   return new MapError(
     "ERR_LIBRARY",
-    `the native library of holdfast could not be loaded on ${process.platform}-${process.arch}, ${runtime}; tried:${where}\n` +
-      "Build it with `npm run build`, or name it in HOLDFAST_LIBRARY. Deno needs --allow-ffi; Node's permission model needs --allow-ffi.",
-    { syscall: "dlopen" },
+    `the native library of holdfast could not be loaded on ${platform()}, ${adapter.runtime} ${adapter.version}; tried:` +
+      `${lines.map((line) => `\n  ${line}`).join("")}\n${advice}`,
+    { syscall: "dlopen", cause: tried.at(-1)?.[1] },
   );
 }
 
@@ -60,9 +57,14 @@ interface Loaded {
 let loaded: Loaded | undefined;
 let failure: MapError | undefined;
 
+/** The table as the adapters want it. */
+function prototypes(): Record<string, Prototype> {
+  const parametersOf = (names: readonly string[]) => names.map((name) => (name.startsWith("*") ? "bytes" : "f64"));
+  return Object.fromEntries(Object.entries(symbols).map(([name, names]) => [name, { parameters: parametersOf(names), result: "f64" }]));
+}
+
 function attempt(adapter: Adapter, path: string): NativeFunctions {
-  if (!existsSync(path)) throw new Error("no such file");
-  const functions = adapter.load(path);
+  const functions = adapter.load(path, prototypes()) as unknown as NativeFunctions;
   const version = functions.hf_abi_version();
   if (version !== ABI_VERSION) {
     throw new Error(`it has ABI version ${version}, this version of holdfast needs ${ABI_VERSION}`);
@@ -74,16 +76,18 @@ function load(): Loaded {
   if (loaded !== undefined) return loaded;
   // Remembered: a missing library would otherwise cost every call a search.
   if (failure !== undefined) throw failure;
-  const tried: string[] = [];
+  const tried: [Candidate, error: unknown][] = [];
   const adapter = chooseAdapter();
-  for (const path of candidates()) {
+  for (const candidate of candidates(adapter)) {
     try {
-      const functions = attempt(adapter, path);
-      functions.hf_guard_install();
+      const functions = attempt(adapter, candidate.file());
+      // It loads where there is no port, to say so.
+      if (functions.hf_guard_install() === codes.UNSUPPORTED) throw (failure = unsupportedError());
       loaded = { adapter, functions, pageSize: functions.hf_page_size() };
       return loaded;
     } catch (error) {
-      tried.push(`${path}: ${error instanceof Error ? error.message : String(error)}`);
+      if (failure !== undefined) throw failure;
+      tried.push([candidate, error]);
     }
   }
   failure = libraryError(tried, adapter);

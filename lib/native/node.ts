@@ -3,13 +3,16 @@
  *
  * @module
  */
-import type { Adapter } from "./adapter.ts";
-import { type NativeFunctions, symbols } from "./symbols.ts";
+import { type Adapter, convertAll } from "./adapter.ts";
 
-type NodeFFI = typeof import("node:ffi");
+/** What is used of it. Not its own types: Deno's compiler knows no such module. */
+interface NodeFFI {
+  dlopen(path: string, definitions: object): { readonly functions: Record<string, unknown> };
+  toArrayBuffer(address: bigint, byteLength: number, copy: boolean): ArrayBuffer;
+}
 
 const ffi = (): NodeFFI => {
-  const module = process.getBuiltinModule("node:ffi") as NodeFFI | undefined;
+  const module = process.getBuiltinModule("node:ffi") as unknown as NodeFFI | undefined;
   if (module === undefined) {
     throw new Error("this Node has no node:ffi module; holdfast needs Node 26.9 or later, without --no-experimental-ffi");
   }
@@ -26,16 +29,14 @@ export const adapter: Adapter = {
   get version() {
     return process.versions.node;
   },
-  load(path) {
-    const definitions = Object.fromEntries(
-      Object.entries(symbols).map(([name, parameters]) => [
-        name,
-        { arguments: parameters.map((parameter) => (parameter.startsWith("*") ? "buffer" : "f64")), return: "f64" },
-      ]),
-    );
-    const library = ffi().dlopen(path, definitions as Parameters<NodeFFI["dlopen"]>[1]);
+  load(path, prototypes) {
+    const definitions = convertAll(prototypes, ({ parameters, result }) => ({
+      arguments: parameters.map((type) => (type === "bytes" ? "buffer" : type)),
+      return: result,
+    }));
+    const library = ffi().dlopen(path, definitions);
     kept.push(library);
-    return { ...library.functions } as unknown as NativeFunctions;
+    return { ...library.functions };
   },
   wrap(address, byteLength) {
     // The third argument: no copy.

@@ -9,7 +9,7 @@
  *
  * @module
  */
-import * as zlib from "node:zlib";
+import { builtin } from "../builtins.ts";
 import { checkOptions, integer, oneOf } from "../checks.ts";
 import { MapError, outOfRange, rangeError } from "../errors.ts";
 import { MAX_PAYLOAD_BYTES } from "../layout/queue.ts";
@@ -43,8 +43,8 @@ interface Method {
   readonly format: Format;
   readonly marker: number;
   readonly levels: readonly [least: number, usual: number, most: number];
-  readonly compress: Compress | undefined;
-  readonly decompress: Compress | undefined;
+  readonly compress: () => Compress | undefined;
+  readonly decompress: () => Compress | undefined;
   options(level: number): object;
 }
 
@@ -52,28 +52,29 @@ const STORED = 0;
 const HEAD_BYTES = 9;
 const DEFAULT_MAX_OUTPUT: number = 64 << 20;
 
-// A runtime that lacks one has no such name: `zlib.x` of a namespace is undefined then.
-const calls = zlib as unknown as Readonly<Record<string, Compress | undefined>>;
-const { constants } = zlib;
+const zlib = (): typeof import("node:zlib") => builtin("node:zlib");
+
+/** A call of node:zlib; undefined where the runtime lacks it. */
+const call = (name: string): Compress | undefined => (zlib() as unknown as Readonly<Record<string, Compress | undefined>>)[name];
 
 const METHODS: readonly Method[] = [
-  { format: "gzip", marker: 1, levels: [0, 6, 9], compress: calls.gzipSync, decompress: calls.gunzipSync, options: (level) => ({ level }) },
-  { format: "deflate", marker: 2, levels: [0, 6, 9], compress: calls.deflateSync, decompress: calls.inflateSync, options: (level) => ({ level }) },
+  { format: "gzip", marker: 1, levels: [0, 6, 9], compress: () => call("gzipSync"), decompress: () => call("gunzipSync"), options: (level) => ({ level }) },
+  { format: "deflate", marker: 2, levels: [0, 6, 9], compress: () => call("deflateSync"), decompress: () => call("inflateSync"), options: (level) => ({ level }) },
   {
     format: "brotli",
     marker: 3,
     levels: [0, 4, 11],
-    compress: calls.brotliCompressSync,
-    decompress: calls.brotliDecompressSync,
-    options: (level) => ({ params: { [constants.BROTLI_PARAM_QUALITY]: level } }),
+    compress: () => call("brotliCompressSync"),
+    decompress: () => call("brotliDecompressSync"),
+    options: (level) => ({ params: { [zlib().constants.BROTLI_PARAM_QUALITY]: level } }),
   },
   {
     format: "zstd",
     marker: 4,
     levels: [1, 3, 22],
-    compress: calls.zstdCompressSync,
-    decompress: calls.zstdDecompressSync,
-    options: (level) => ({ params: { [constants.ZSTD_c_compressionLevel]: level } }),
+    compress: () => call("zstdCompressSync"),
+    decompress: () => call("zstdDecompressSync"),
+    options: (level) => ({ params: { [zlib().constants.ZSTD_c_compressionLevel]: level } }),
   },
 ];
 
@@ -126,8 +127,8 @@ export function compressed(inner: unknown = "json", options?: CompressionOptions
   const method = METHODS.find((candidate) => candidate.format === format) as Method;
   const [least, usual, most] = method.levels;
   if (level !== undefined && (level < least || level > most)) throw outOfRange("level", `${least} to ${most} with format "${format}"`, level);
-  const { compress } = method;
-  if (compress === undefined || method.decompress === undefined) throw unsupported(format);
+  const compress = method.compress();
+  if (compress === undefined || method.decompress() === undefined) throw unsupported(format);
   const settings = method.options(level ?? usual);
   return {
     encode: (value) => encode(payloadOf(codec, value), method.marker, (bytes) => compress(bytes, settings), maxOutputLength),
@@ -150,7 +151,7 @@ function encode(plain: Uint8Array, marker: number, compress: Compress, most: num
   payload[0] = marker;
   const head = new DataView(payload.buffer);
   head.setUint32(1, length, true);
-  head.setUint32(5, zlib.crc32(plain), true);
+  head.setUint32(5, zlib().crc32(plain), true);
   payload.set(packed, HEAD_BYTES);
   return payload;
 }
@@ -176,14 +177,15 @@ function unpack(payload: Uint8Array, most: number): Uint8Array {
   const head = new DataView(payload.buffer, payload.byteOffset, HEAD_BYTES);
   const length = head.getUint32(1, true);
   if (length > most) throw damaged(`has ${length} bytes uncompressed, more than the "maxOutputLength" of ${most}`);
-  if (method.decompress === undefined) throw unsupported(method.format);
+  const decompress = method.decompress();
+  if (decompress === undefined) throw unsupported(method.format);
   let plain: Uint8Array;
   try {
     // The stated length is the limit: a payload that says 10 and unpacks to more costs no memory. At least 1: 0 is no limit to zlib.
-    plain = method.decompress(payload.subarray(HEAD_BYTES), { maxOutputLength: Math.max(1, length) });
+    plain = decompress(payload.subarray(HEAD_BYTES), { maxOutputLength: Math.max(1, length) });
   } catch (error) {
     throw damaged(`can't be unpacked (${method.format}): ${error instanceof Error ? error.message : error}`, error);
   }
-  if (plain.byteLength !== length || zlib.crc32(plain) !== head.getUint32(5, true)) throw damaged("unpacks to other bytes than were packed");
+  if (plain.byteLength !== length || zlib().crc32(plain) !== head.getUint32(5, true)) throw damaged("unpacks to other bytes than were packed");
   return plainArray(plain);
 }

@@ -11,9 +11,9 @@
  *
  * @module
  */
-import { randomBytes } from "node:crypto";
 import * as fs from "node:fs";
 import { join } from "node:path";
+import { randomBytes } from "../builtins.ts";
 import { check, errno, fromFileSystem, MapError, nativeError } from "../errors.ts";
 import { Descriptor, fileSystem, openRegular, readUpTo, reserve, syncDirectory, syncFile, temporaryName, writeFully } from "../files.ts";
 import { crc32c, decodeHeader, encodeHeader, HEADER_BYTES, type Header } from "../layout/header.ts";

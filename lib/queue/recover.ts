@@ -13,9 +13,9 @@
  *
  * @module
  */
-import { randomBytes } from "node:crypto";
 import * as fs from "node:fs";
 import { join, resolve } from "node:path";
+import { randomBytes } from "../builtins.ts";
 import { errno, fromFileSystem, MapError } from "../errors.ts";
 import { fileSystem, openRegular, readUpTo, reserve, syncDirectory, syncFile, writeFully } from "../files.ts";
 import { crc32c, encodeHeader } from "../layout/header.ts";

@@ -12,8 +12,8 @@
  * @module
  */
 import * as fs from "node:fs";
-import { randomBytes } from "node:crypto";
 import { constants } from "node:os";
+import { randomBytes } from "../builtins.ts";
 import { check, errno, fromFileSystem, invalidType, MapError, outOfRange, systemError } from "../errors.ts";
 import { fileSystem, openRegular, readUpTo, reserve, writeFully } from "../files.ts";
 import { crc32c, MAGIC } from "../layout/header.ts";
