@@ -133,7 +133,8 @@ export interface PushManyOptions {
   /**
    * At most 112 bytes of the program's own, which replace {@linkcode Queue.mark} in the very commit that makes the records part of the queue,
    * or, with no records, alone. A program that copies from elsewhere notes there how far it is, and after a crash goes on without a gap or a duplicate.
-   * Storage gets it after the records: a power cut in between leaves these with the mark from before.
+   * A power cut may leave the last records with the mark from before, and where storage had a mark without its records, recovery goes back to the one
+   * before it, or to none, and {@linkcode Queue.recovered} says so.
    */
   mark?: Uint8Array;
 }
