@@ -134,7 +134,8 @@ export interface PushManyOptions {
   /**
    * At most 112 bytes of the program's own, which replace {@linkcode Queue.mark} in the very commit that makes the records part of the queue,
    * or, with no records, alone. A program that copies from elsewhere notes there how far it is, and after a crash goes on without a gap or a duplicate.
-   * Storage gets it after the records: a power cut in between leaves these with the mark from before.
+   * A power cut may leave the last records with the mark from before, and where storage had a mark without its records, recovery goes back to the one
+   * before it, or to none, and {@linkcode Queue.recovered} says so.
    */
   mark?: Uint8Array;
 }
@@ -770,8 +771,8 @@ export class Queue<T = JsonValue> implements Disposable {
    * ```
    */
   entries(options?: { reverse?: boolean }): IterableIterator<[sequence: number, value: T]> {
-    const { reverse = false } = checkOptions("entries()", options, ENTRIES_OPTIONS);
     this.#open();
+    const { reverse = false } = checkOptions("entries()", options, ENTRIES_OPTIONS);
     const entryOf = (sequence: number): [number, T] => [sequence, this.#valueOf(sequence)];
     return reverse ? this.#walkBack(entryOf) : this.#walk(true, entryOf);
   }

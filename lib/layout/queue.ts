@@ -9,8 +9,8 @@
  *     0  header           128 bytes, kind queue; fields: segment bytes, most bytes of content (0 = no limit), slots, lease
  *                         entries, spare segments that are kept, 1 = a log, bytes and milliseconds that it retains (0 = no
  *                         limit), how often it was rebuilt
- *   256  marks            2 of 128 bytes: a program's own bytes, as a record whose position is the mark's number. That of an even
- *                         number is the first
+ *   256  marks            2 of 128 bytes: a program's own bytes, as a record whose position is the mark's number, with the tail's
+ *                         sequence where a record has its flags. That of an even number is the first
  *  1024  producer lock    owner u64, sleepers u32, waiting u32, bell u32 (csrc/holdfast.h, commit)
  *  1152  producer cells   version, two cells of: PRODUCER words
  *  1536  durable lock
@@ -69,6 +69,8 @@ export const MARKS = 256;
 export const MARK_BYTES = 128;
 /** Offsets in a mark: those of a record, whose payload begins where a record has its sequence. */
 export const MARK_LENGTH = 8;
+/** Low 32 bits of the sequence of the first record that the mark does not speak for. */
+export const MARK_SEQUENCE = 12;
 export const MARK_PAYLOAD = 16;
 export const MAX_MARK_BYTES: number = MARK_BYTES - MARK_PAYLOAD;
 export const PRODUCER_LOCK = 1024;

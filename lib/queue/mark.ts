@@ -8,7 +8,7 @@
  */
 import { invalidType, MapError, outOfRange } from "../errors.ts";
 import type { OptionCheck } from "../checks.ts";
-import { MARK_BYTES, MARK_LENGTH, MARK_PAYLOAD, MARKS, MAX_MARK_BYTES, PRODUCER, RECORD_TOTAL } from "../layout/queue.ts";
+import { MARK_BYTES, MARK_LENGTH, MARK_PAYLOAD, MARK_SEQUENCE, MARKS, MAX_MARK_BYTES, PRODUCER, RECORD_TOTAL } from "../layout/queue.ts";
 import { byteLengthOf } from "../native/copy.ts";
 import { type Address, allocateScratch, native } from "../native/native.ts";
 import { codes } from "../native/symbols.ts";
@@ -26,12 +26,14 @@ function slotOf(control: Control, number: number): Address {
   return control.region.address + MARKS + MARK_BYTES * (number % 2);
 }
 
-/** Writes the mark that follows the one of `cell`, and has `cell` name it. The caller holds the producer lock, and commits. */
+/** Writes the mark that follows the one of `cell`, which is behind its records, and has `cell` name it. The caller holds the producer lock, and commits. */
 export function writeMark(control: Control, cell: Float64Array, mark: Uint8Array): void {
   const { address, bytes, buffer } = allocateScratch(MARK_BYTES);
   const words = new Uint32Array(buffer);
   words[RECORD_TOTAL / 4] = MARK_BYTES;
   words[MARK_LENGTH / 4] = byteLengthOf(mark);
+  // Storage may have this page and not those of the records (verify.ts).
+  words[MARK_SEQUENCE / 4] = cell[PRODUCER.sequence] as number; // modulo 2^32
   bytes.set(mark, MARK_PAYLOAD);
   const number = (cell[PRODUCER.mark] as number) + 1;
   const result = native().hf_record_write(slotOf(control, number), address, MARK_BYTES, control.salt, number);

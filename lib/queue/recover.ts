@@ -46,6 +46,7 @@ import {
   MARK_BYTES,
   MARK_LENGTH,
   MARK_PAYLOAD,
+  MARK_SEQUENCE,
   MARKS,
   MAX_ATTEMPTS,
   NEXT_SEGMENT,
@@ -676,7 +677,7 @@ function writeControl(bytes: Uint8Array, id: Uint8Array, writer: Writer, { shape
   producer[PRODUCER.sequence] = sequence;
   producer[PRODUCER.bytes] = writer.bytes;
   producer[PRODUCER.mark] = mark === undefined ? 0 : 2;
-  if (mark !== undefined) writeMark(bytes, mark, salt);
+  if (mark !== undefined) writeMark(bytes, mark, sequence, salt);
   const durable: number[] = [];
   durable[DURABLE.position] = writer.position;
   durable[DURABLE.segment] = writer.segment;
@@ -694,10 +695,11 @@ function writeControl(bytes: Uint8Array, id: Uint8Array, writer: Writer, { shape
 }
 
 /** The mark of number 2, whose slot is the first: what the old one's number was does not matter. */
-function writeMark(bytes: Uint8Array, mark: Uint8Array, salt: number): void {
+function writeMark(bytes: Uint8Array, mark: Uint8Array, sequence: number, salt: number): void {
   const view = new DataView(bytes.buffer, MARKS, MARK_BYTES);
   view.setUint32(RECORD_TOTAL, MARK_BYTES, true);
   view.setUint32(MARK_LENGTH, mark.byteLength, true);
+  view.setUint32(MARK_SEQUENCE, sequence % 2 ** 32, true);
   bytes.set(mark, MARKS + MARK_PAYLOAD);
   const words = new Uint32Array(bytes.buffer, MARKS, MARK_BYTES / 4);
   words[0] = recordChecksum(words, 0, words.length, salt, 2);

@@ -25,7 +25,7 @@ export type QueueDamageCode =
   | "producer-cell"
   | "consumer-cell"
   | "durable-cell"
-  /** The mark does not hold: see `mark` of a queue. */
+  /** The mark (see `mark` of a queue) does not hold, or speaks for records that are lost. */
   | "mark"
   /** Both cells hold, but can't both be of the same moment. */
   | "cells"

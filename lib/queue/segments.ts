@@ -159,6 +159,13 @@ export class Segments {
     const byteLength = Math.max(shape.segmentBytes, Math.ceil(needed / 4096) * 4096);
     const permissions = this.#permissions;
     createSegment(this.#path(id), { queueId: this.#control.id, id, byteLength, base: 0, permissions, filled: true });
+    try {
+      this.get(id);
+    } catch (error) {
+      // No room for a mapping, say. Who only pushes never sweeps, and each further try would leave one more file.
+      fs.rmSync(this.#path(id), { force: true });
+      throw error;
+    }
     return this.#faulted(id);
   }
 

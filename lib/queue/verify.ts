@@ -48,6 +48,7 @@ import {
   PRODUCER_CELLS,
   PRODUCER_LOCK,
   type RawLease,
+  type Mark,
   readMark,
   RECORD_OVERHEAD,
   SegmentFile,
@@ -114,7 +115,7 @@ export interface Scan {
   readonly rebuilt: number;
   readonly groups: readonly GroupScan[];
   readonly salt: number;
-  /** The mark that was committed last, if it is whole. */
+  /** The mark that counts, if there is one. */
   readonly mark: Uint8Array | undefined;
   /** Names of the files that are the queue's, or should be. */
   readonly names: readonly string[];
@@ -224,7 +225,8 @@ class Examination {
   readonly #notes: string[] = [];
   #salt = 0;
   #foreignControl = false;
-  #mark: Uint8Array | undefined;
+  /** The mark that was committed last, and the one before it; each only if it is whole. */
+  #marks: readonly (Mark | undefined)[] = [];
   #log = false;
   #rebuilt = 0;
   #id: Uint8Array = new Uint8Array(16);
@@ -385,7 +387,7 @@ class Examination {
     else if ((durable.current[3] as number) > producer.sequence) {
       this.#report("cells", "control", `records up to ${durable.current[3]} are said to be on storage, but the tail is at ${producer.sequence}`, { offset: DURABLE_CELLS });
     }
-    this.#mark = this.#readMark(state);
+    this.#marks = this.#readMarks(state);
     if (producer.current !== undefined && !producer.bothWhole) this.#notes.push("the producer cell that is not in use is not whole: its writer died, or these bytes were damaged; it will be overwritten");
     if (consumer.current !== undefined && !consumer.bothWhole) this.#notes.push("the consumer cell that is not in use is not whole: its writer died, or these bytes were damaged; it will be overwritten");
     for (const [side, offset] of [["producer", PRODUCER_LOCK], ["consumer", CONSUMER_LOCK]] as const) {
@@ -408,21 +410,37 @@ class Examination {
     }
   }
 
-  /** The mark that was committed last. */
-  #readMark(state: ControlState): Uint8Array | undefined {
+  #readMarks(state: ControlState): (Mark | undefined)[] {
     for (let number = (state.producer.current ?? state.producer.before)?.[5] ?? 0; number !== 0; ) {
       // The cell was read before the mark, and is read again after it: its slot is only written to once the number is another one.
       const again = this.#again();
       const mark = readMark(again.view, number, this.#salt);
-      if (mark !== undefined) return mark;
+      if (mark !== undefined) return [mark, number === 1 ? undefined : readMark(again.view, number - 1, this.#salt)];
       const now = again.producer.current?.[5] ?? number;
       if (now === number) {
         this.#report("mark", "control", "the checksum of the mark does not hold", { offset: MARKS + MARK_BYTES * (number % 2), bytes: MARK_BYTES });
-        return undefined;
+        return [];
       }
       number = now;
     }
-    return undefined;
+    return [];
+  }
+
+  /**
+   * The mark that counts. Storage may have the control file with a mark, and not the last records that it speaks for: who believed that mark
+   * would pass over them. Then the one before it counts, or none. `end` is the sequence behind the last record that is there or was consumed.
+   */
+  #markUpTo(end: number, tail: Tail | undefined): Uint8Array | undefined {
+    if (tail === undefined || tail.sequence <= end) return this.#marks[0]?.bytes;
+    const honest = this.#marks.findIndex((mark) => {
+      if (mark === undefined) return false;
+      const behind = (tail.sequence - mark.sequence) % 2 ** 32;
+      return tail.sequence - (behind < 0 ? behind + 2 ** 32 : behind) <= end;
+    });
+    if (honest !== 0 && this.#marks[0] !== undefined) {
+      this.#report("mark", "control", `the mark speaks for records that are not there; ${honest < 0 ? "nor does the one before it hold" : "the one before it holds"}`, { offset: MARKS });
+    }
+    return this.#marks[honest]?.bytes;
   }
 
   /**
@@ -698,6 +716,7 @@ class Examination {
     for (const sequence of lostLeased) gaps.push({ first: sequence, last: sequence });
     const lost = lostWaiting + lostLeased.length;
     if (lost > 0 && this.#damage.length === 0) this.#report("records", "control", `${lost} records are not where they should be`);
+    const mark = this.#markUpTo(expected, tail);
 
     const segments = this.#segments(files, tiles, state, cursor, byId);
     const end = Math.max(tail?.sequence ?? 1, (runs.at(-1)?.last ?? 0) + 1);
@@ -760,7 +779,7 @@ class Examination {
       sequencesUnsure: this.#powerLoss || !sure || state.consumer.current === undefined,
       shape,
       salt: this.#salt,
-      mark: this.#mark,
+      mark,
       log: this.#log,
       rebuilt: this.#rebuilt,
       groups: found.map((group) => group.scan),

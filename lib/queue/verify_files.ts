@@ -219,14 +219,20 @@ function readCell(view: DataView, offset: number, count: number, salt: number): 
   return { current: undefined, before, reason: versionHolds ? "the checksum of the current cell does not hold" : "the version word is damaged", bothWhole, sequence, bytes };
 }
 
+/** A mark, and the low half of the sequence of the first record that it does not speak for. */
+export interface Mark {
+  readonly bytes: Uint8Array;
+  readonly sequence: number;
+}
+
 /** The mark of a number, undefined if it does not hold. */
-export function readMark(view: DataView, number: number, salt: number): Uint8Array | undefined {
+export function readMark(view: DataView, number: number, salt: number): Mark | undefined {
   const at = MARKS + MARK_BYTES * (number % 2);
   const words = new Uint32Array(MARK_BYTES / 4);
   for (let i = 0; i < words.length; i++) words[i] = view.getUint32(at + 4 * i, true);
   const length = words[2] as number;
   if (words[1] !== MARK_BYTES || length > MARK_BYTES - MARK_OVERHEAD || words[0] !== recordChecksum(words, 0, words.length, salt, number)) return undefined;
-  return new Uint8Array(view.buffer, at + MARK_OVERHEAD, length).slice();
+  return { bytes: new Uint8Array(view.buffer, at + MARK_OVERHEAD, length).slice(), sequence: words[3] as number };
 }
 
 /** An entry of the lease table whose record is still in the queue. */

@@ -7,7 +7,7 @@ import { currentRuntime } from "../support/runtimes.ts";
 import { skipFor } from "../support/skip.ts";
 import { temporaryFiles } from "../support/temporary.ts";
 import { mountRefusal, withTmpfs } from "../support/tmpfs.ts";
-import { faultRefusal, faults, faultViolations, fillUp, LIMITED, limited } from "./disk.ts";
+import { faultRefusal, faults, faultViolations, fillUp, LIMITED, limited, unmappable } from "./disk.ts";
 import { cutRefusal, Disk } from "./power.ts";
 
 const files = temporaryFiles();
@@ -33,6 +33,12 @@ test(ext4, skipFor(ext4, onlyNode ?? cutRefusal()), () => {
 
 test("a limit on the length of files", () => {
   assert.deepEqual(limited(files.next("queue"), currentRuntime), LIMITED);
+});
+
+const unmapped = "new segments for which there is no address space leave no files behind";
+test(unmapped, skipFor(unmapped, faultRefusal()), () => {
+  const said = unmappable(files.next("queue"), currentRuntime);
+  assert.deepEqual(said, { codes: ["ENOMEM", "ENOMEM", "ENOMEM"], files: ["control", "segment-1", "segment-2"], all: true });
 });
 
 const failing = "system calls that fail";

@@ -16,6 +16,7 @@ import { cutRefusal, Disk, type Durability } from "./power.ts";
 
 const WORKER = fileURLToPath(new URL("disk_worker.ts", import.meta.url));
 const LIMIT = fileURLToPath(new URL("disk_limit.ts", import.meta.url));
+const UNMAPPABLE = fileURLToPath(new URL("disk_unmappable.ts", import.meta.url));
 const OPERATIONS = 24;
 
 /** What failing calls of one kind came to. */
@@ -150,6 +151,17 @@ export async function faults(folder: string, runtime: RuntimeName, stride: numbe
 /** What must be 0. */
 export function faultViolations({ lost, strange, silent, dead }: FaultRow): number {
   return lost + strange + silent + dead;
+}
+
+/** New segments that can't be mapped: what a program was told that only pushes, and the files there are then. */
+export function unmappable(path: string, runtime: RuntimeName): unknown {
+  const [executable, args] = commandLine(runtime, UNMAPPABLE, path);
+  // Those that are made when they are needed; the first allocation has 1 and 2.
+  const segments = Array.from({ length: 20 }, (_, i) => join(path, `segment-${i + 3}`)).flatMap((segment) => ["-P", segment]);
+  const strace = ["-f", "-qq", "-o", "/dev/null", ...segments, "-e", "trace=mmap", "-e", "inject=mmap:error=ENOMEM", executable, ...args];
+  const { stdout, stderr } = spawnSync("strace", strace, { encoding: "utf8", timeout: 60_000 });
+  if (stdout === "") throw new Error(`${runtime}: ${stderr}`);
+  return JSON.parse(stdout);
 }
 
 /** Fills the file system that `folder` is on, and has the queue get over it; returns how many records fitted. The caller has mounted it for that. */

@@ -29,13 +29,14 @@ test("damaged logs: the same for each group", () => {
   assert.ok(figures.refused > 0 && figures.failed > 0 && figures.unnoticed > 0 && figures.damaged > 0 && figures.recovered > 0);
 });
 
-test("a hostile peer: no crash, no hang, no wrong value", async () => {
+// While a record is leased, none goes the way of single records (csrc/queue.c).
+for (const leased of [true, false]) test(`a hostile peer, ${leased ? "a record" : "nothing"} leased: no crash, no hang, no wrong value`, async () => {
   const path = files.next("queue");
   const values = Array.from({ length: 150 }, (_, i) => `value ${i} ${"y".repeat(i % 40)}`);
   {
     using queue = Queue.open<string>(path, { codec: "text", capacityBytes: 8192 });
     queue.pushMany(values);
-    queue.lease();
+    if (leased) queue.lease();
     queue.popMany(20);
   }
   // As long as a handle lives, nothing is recovered: the files stay those that the peer writes to.
@@ -63,7 +64,7 @@ test("a hostile peer: no crash, no hang, no wrong value", async () => {
     assert.ok(known.has(value), JSON.stringify(value));
     counts.right++;
   };
-  for (const end = performance.now() + 3000; performance.now() < end; ) {
+  for (const end = performance.now() + 2000; performance.now() < end; ) {
     attempt(() => {
       Queue.verify(path);
       counts.reports++;
