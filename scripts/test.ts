@@ -14,6 +14,9 @@ import { type Case, readJUnit } from "./junit.ts";
 import { buildPackage, noPackage } from "./package.ts";
 import { root, toolsDir } from "./project.ts";
 
+/** Test files that run at once, where the runtime can do that. */
+const AT_ONCE = Math.max(2, os.availableParallelism());
+
 const runtimes = ["node", "bun", "deno"] as const;
 type Runtime = (typeof runtimes)[number];
 
@@ -56,6 +59,7 @@ const env: NodeJS.ProcessEnv = {
   PATH: `${bin}${path.delimiter}${process.env.PATH ?? ""}`,
   // Caches inside the checkout; nothing is fetched and nobody is asked.
   DENO_DIR: path.join(toolsDir, "deno"),
+  DENO_JOBS: String(AT_ONCE),
   DENO_NO_PROMPT: "1",
   DENO_NO_UPDATE_CHECK: "1",
   BUN_RUNTIME_TRANSPILER_CACHE_PATH: "0",
@@ -182,6 +186,8 @@ function commandOf(runtime: Runtime, files: readonly string[], report: string): 
     case "node":
       return [process.execPath, [
         "--test",
+        // Most of the time a file waits for the children that it has started; with 2 CPUs Node would run one file at a time.
+        `--test-concurrency=${AT_ONCE}`,
         "--disable-warning=ExperimentalWarning",
         ...reporter("spec", "stdout"),
         ...reporter("junit", report),
@@ -200,6 +206,7 @@ function commandOf(runtime: Runtime, files: readonly string[], report: string): 
     case "deno":
       return [path.join(bin, "deno"), [
         "test",
+        "--parallel",
         "--allow-all",
         "--no-check", // tsc has checked; Deno brings another TypeScript
         `--junit-path=${report}`,
