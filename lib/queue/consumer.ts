@@ -234,6 +234,26 @@ export class Consumer {
     });
   }
 
+  /** Removes all records up to `sequence`, leased ones too, and returns how many. */
+  removeThrough(sequence: number): number {
+    return this.#locked(() => {
+      const cell = this.#control.consumer.values;
+      const entries = this.#entries(cell);
+      const gone = entries.filter((entry) => entry.sequence <= sequence);
+      let count = gone.length;
+      for (; (cell[SEQUENCE] as number) <= sequence && this.#reader.next(cell) !== undefined; count++) this.#segments.trim();
+      this.#assertKept();
+      if (count === 0) {
+        this.#control.release(this.#control.consumer);
+        return 0;
+      }
+      const free = this.#unneeded(cell, entries.filter((entry) => entry.sequence > sequence));
+      for (const entry of gone) this.#forget(entry, cell);
+      this.#finish(cell, free);
+      return count;
+    });
+  }
+
   /**
    * Removes every record, leased ones too, and returns how many. One commit says so: the lease entries count no more once the cell has
    * their end at 0, and are cleared after it, here or by a repair.
