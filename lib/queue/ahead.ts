@@ -49,6 +49,11 @@ export class ReadAhead<T> {
     this.#parts = parts;
   }
 
+  /** Whether this handle is the one that consumes; false for a standby. Takes the turn if it is free. */
+  get active(): boolean {
+    return this.#parts.turn();
+  }
+
   /**
    * The next records in order, at most `max`, and no more once they have `maxBytes` of payload together; none if there is nothing more, or another
    * exclusive handle is consuming. They stay in the queue. A record that can't be decoded is `ERR_CODEC` when it is the first.
