@@ -68,7 +68,7 @@ export interface SourceConnection {
    * the old ones'.
    */
   readonly identity: string;
-  /** Waits for the next records, in order, none of them twice; an empty array if there were none for a while. */
+  /** Waits for the next records, in order, none of them twice; an empty array if there were none for about a second. */
   next(): Promise<readonly IncomingRecord[]>;
   /** Tells the remote that all records up to the last that `next` gave are safe here. */
   ack(): Promise<void>;

@@ -12,7 +12,7 @@
  * @module
  */
 import { AckPolicy, DeliverPolicy, JetStreamApiError, jetstream, jetstreamManager, type JetStreamManager, type JsMsg, type StreamConfig, type StreamInfo } from "@nats-io/jetstream";
-import { connect, createInbox, type ConnectionOptions, headers, type Msg, type NatsConnection } from "@nats-io/transport-node";
+import { connect, createInbox, type ConnectionOptions, type Msg, MsgHdrsImpl, type NatsConnection } from "@nats-io/transport-node";
 import {
   BridgeError,
   type IncomingRecord,
@@ -142,6 +142,22 @@ interface Sent {
   readonly reject: (error: unknown) => void;
 }
 
+/** Headers that are written already: the client's own way to make them costs as much as all the rest of a message. */
+class Headers extends MsgHdrsImpl {
+  readonly #text: string;
+
+  constructor(text: string) {
+    super();
+    this.#text = text;
+  }
+
+  override encode(): Uint8Array {
+    return encoder.encode(this.#text);
+  }
+}
+
+const encoder = new TextEncoder();
+
 interface Answer {
   readonly error?: { readonly code: number; readonly err_code?: number; readonly description: string };
 }
@@ -158,8 +174,12 @@ class NatsSinkConnection implements SinkConnection {
   #sent: Sent[] = [];
   /** Number of the next message; its answer comes with it. */
   #number = 0;
-  /** Which header says what a message has to follow, and the sequence in the stream that the next one says. */
-  #header = EXPECTED_OF_SUBJECT;
+  /**
+   * Which header says what a message has to follow, and the sequence in the stream that the next one says. The server looks faster at the end of
+   * the stream than for the last message of a subject; once another publisher was in between, the subject it is.
+   */
+  #header = EXPECTED_OF_STREAM;
+  #shared = false;
   #expected = 0;
   /** Why nothing can be sent. */
   #refusal: string | undefined;
@@ -190,15 +210,15 @@ class NatsSinkConnection implements SinkConnection {
     if (!(await this.#isOurs())) return 0;
     this.maxPayloadBytes = this.#limit(info.config.max_msg_size);
     // Where messages go when they are read, the last one of a subject may be gone at any moment; the stream's number goes on.
-    const kept = info.config.retention === "limits";
-    this.#header = kept ? EXPECTED_OF_SUBJECT : EXPECTED_OF_STREAM;
+    this.#header = this.#shared && info.config.retention === "limits" ? EXPECTED_OF_SUBJECT : EXPECTED_OF_STREAM;
     let message;
     try {
       message = await this.#manager.streams.getMessage(this.#stream, { last_by_subj: this.#subject });
     } catch (error) {
       if (!isCode(error, CODES.messageNotFound)) throw error;
     }
-    this.#expected = kept ? (message?.seq ?? 0) : info.state.last_seq;
+    // (The answers are of two moments: what came in between is refused, and asked for again.)
+    this.#expected = this.#header === EXPECTED_OF_SUBJECT ? (message?.seq ?? 0) : info.state.last_seq;
     if (message === undefined || message === null) return 0;
     const id = message.header.get(MSG_ID);
     const sequence = id.startsWith(`${this.#queueId}:`) ? Number(id.slice(this.#queueId.length + 1)) : NaN;
@@ -225,7 +245,7 @@ class NatsSinkConnection implements SinkConnection {
       for (let i = 0; i < records.length; i++) {
         const { sequence, payload } = records[i] as OutgoingRecord;
         // Sequences of the stream are given one by one. If another publisher was in between, what comes behind is refused, and last() is asked.
-        this.#connection.publish(this.#subject, payload, { reply: `${this.#inbox}.${first + i}`, headers: this.#headers(sequence, this.#expected) });
+        this.#connection.publish(this.#subject, payload, { reply: `${this.#inbox}.${first + i}`, headers: new Headers(this.#text(sequence)) });
         this.#expected++;
       }
     });
@@ -247,11 +267,11 @@ class NatsSinkConnection implements SinkConnection {
     throw new BridgeError("ERR_FOREIGN", `the subject '${this.#subject}' leads to the stream '${found[0]}', not to '${this.#stream}': choose one that this stream takes`);
   }
 
-  #headers(sequence: number, expected: number): ReturnType<typeof headers> {
-    const result = headers();
-    result.set(MSG_ID, `${this.#queueId}:${sequence}`);
-    result.set(this.#header, String(expected));
-    return result;
+  /** The headers of a message. */
+  #text(sequence: number): string {
+    // An expected sequence of 0 is checked only for a subject. A stream that ends with 0 has nothing of any.
+    const header = this.#expected === 0 ? EXPECTED_OF_SUBJECT : this.#header;
+    return `NATS/1.0\r\n${MSG_ID}: ${this.#queueId}:${sequence}\r\n${header}: ${this.#expected}\r\n\r\n`;
   }
 
   /** Most bytes of a payload: a message's headers count too. */
@@ -281,9 +301,14 @@ class NatsSinkConnection implements SinkConnection {
       const status = message.headers?.code;
       return new ResyncError(status === 503 ? `no stream takes the subject '${this.#subject}'` : `NATS answers with status ${status}`);
     }
-    const { error } = JSON.parse(this.#decoder.decode(message.data)) as Answer;
+    const text = this.#decoder.decode(message.data);
+    if (!text.includes('"error"')) return undefined;
+    const { error } = JSON.parse(text) as Answer;
     if (error === undefined) return undefined;
-    if (error.err_code === CODES.wrongLastSequence) return new ResyncError(error.description);
+    if (error.err_code === CODES.wrongLastSequence) {
+      this.#shared = true;
+      return new ResyncError(error.description);
+    }
     if (error.err_code === CODES.messageTooLarge) return new RefusedError(sequence, `NATS: ${error.description}`);
     return new Error(`NATS: ${error.description}`);
   }

@@ -19,7 +19,7 @@ import { tryLock } from "../range_lock.ts";
 import { DeadLetters } from "./dead_letters.ts";
 import { BridgeError, type IncomingRecord, type Source, type SourceConnection } from "./engine.ts";
 import { BRIDGE_OPTIONS, type BridgeOptions, isFinal } from "./forwarder.ts";
-import { backoffMs, pause, textOf } from "./retry.ts";
+import { backoffMs, pause, textOf, within } from "./retry.ts";
 import { type BridgeStatus, StatusBoard } from "./status.ts";
 
 /** Options of {@linkcode receive}. */
@@ -37,6 +37,8 @@ const RECEIVE_OPTIONS = { ...BRIDGE_OPTIONS, durability: oneOf("process", "each"
 const RECEIVER_OFFSET: number = 2 ** 41;
 /** How often a standby looks whether it is its turn. */
 const TURN_MS = 50;
+/** How long a source may take to say that there is nothing. */
+const QUIET_MS = 2000;
 /** How often a full queue is looked at. */
 const FULL_FIRST_MS = 2;
 const FULL_LAST_MS = 200;
@@ -53,6 +55,7 @@ export class Receiver implements AsyncDisposable {
   readonly #board: StatusBoard;
   readonly #retry: { readonly first: number; readonly last: number };
   readonly #flush: boolean;
+  readonly #ackTimeoutMs: number;
   readonly #ended = new AbortController();
   #failures = 0;
   #connection: SourceConnection | undefined;
@@ -61,10 +64,11 @@ export class Receiver implements AsyncDisposable {
   constructor(source: Source, options: ReceiveOptions) {
     const given = checkOptions("receive()", options, RECEIVE_OPTIONS);
     if (given.queue === undefined) throw invalidType("queue", "the path of the local queue", undefined);
-    const { retryMs = 100, retryMaxMs = Math.max(10_000, retryMs), durability = "process", signal, name = source.name } = given;
+    const { retryMs = 100, retryMaxMs = Math.max(10_000, retryMs), durability = "process", ackTimeoutMs = 10_000, signal, name = source.name } = given;
     this.#source = source;
     this.#retry = { first: retryMs, last: retryMaxMs };
     this.#flush = durability === "each";
+    this.#ackTimeoutMs = ackTimeoutMs;
     this.#queue = Queue.open<Uint8Array>(given.queue, { ...given.create, codec: "bytes" });
     try {
       this.#control = new Descriptor(openRegular(join(this.#queue.path, CONTROL_NAME), "rw").fd);
@@ -150,15 +154,16 @@ export class Receiver implements AsyncDisposable {
         );
       }
       now.state = "running";
+      const late = `${this.#source.name} has not answered for ${this.#ackTimeoutMs} ms`;
       while (!signal.aborted) {
         now.lag = this.#queue.length;
         this.#board.write();
-        const records = await connection.next();
+        const records = await within(connection.next(), this.#ackTimeoutMs + QUIET_MS, late);
         if (records.length === 0) continue;
         now.inFlight = records.length;
         await this.#take(records, identity);
         if (this.#flush) this.#queue.flush();
-        await connection.ack();
+        await within(connection.ack(), this.#ackTimeoutMs, late);
         now.last = (records.at(-1) as IncomingRecord).position;
         now.inFlight = 0;
         this.#failures = 0;

@@ -23,6 +23,17 @@ export function pause(ms: number, signal: AbortSignal): Promise<void> {
   });
 }
 
+/** What `promise` gives, or an error with `text` if that takes longer than `ms`. */
+export async function within<T>(promise: Promise<T>, ms: number, text: string): Promise<T> {
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  try {
+    return await Promise.race([promise, new Promise<never>((_, reject) => (timer = setTimeout(() => reject(new Error(text)), ms)))]);
+  } finally {
+    clearTimeout(timer);
+    promise.catch(() => {}); // too late for anyone to hear
+  }
+}
+
 /** What went wrong, in one line. */
 export function textOf(error: unknown): string {
   if (error instanceof AggregateError && error.errors.length > 0) return textOf(error.errors[0]);

@@ -43,6 +43,8 @@ export class ReadAhead<T> {
   #cell: Float64Array | undefined;
   /** Records that a consumer before this one had leased: they come first. The last is the next. */
   #leased: LeaseEntry[] = [];
+  /** Where each call of `next` ended that records are still to be removed of: who removes up to there need not read them again. */
+  #ends: Float64Array[] = [];
 
   /** @internal */
   constructor(parts: AheadParts) {
@@ -89,6 +91,7 @@ export class ReadAhead<T> {
       if (records.length === 0) throw error;
     }
     reader.inbox.shrink();
+    if (records.length > 0) this.#ends.push(cell.slice());
     return records;
   }
 
@@ -114,7 +117,9 @@ export class ReadAhead<T> {
       const { directory } = control;
       throw new MapError("ERR_LOCKED", `'${directory}' is consumed by another exclusive consumer; nothing was removed`, { path: directory });
     }
-    const count = consumer.removeThrough(sequence);
+    const end = this.#ends.find((cell) => cell[CONSUMER.sequence] === sequence + 1);
+    const count = consumer.removeThrough(sequence, end);
+    this.#ends = this.#ends.filter((cell) => (cell[CONSUMER.sequence] as number) > sequence + 1);
     if (count > 0) removed(count);
     return count;
   }
@@ -123,6 +128,7 @@ export class ReadAhead<T> {
   rewind(): void {
     this.#cell = undefined;
     this.#leased = [];
+    this.#ends = [];
   }
 
   #start(): Float64Array {

@@ -234,13 +234,20 @@ export class Consumer {
     });
   }
 
-  /** Removes all records up to `sequence`, leased ones too, and returns how many. */
-  removeThrough(sequence: number): number {
+  /**
+   * Removes all records up to `sequence`, leased ones too, and returns how many. `end` is a copy of the cell behind that record, if there is one: of a reader
+   * that came from the cursor, so that it counts what the cell counts.
+   */
+  removeThrough(sequence: number, end?: Float64Array): number {
     return this.#locked(() => {
       const cell = this.#control.consumer.values;
       const entries = this.#entries(cell);
       const gone = entries.filter((entry) => entry.sequence <= sequence);
       let count = gone.length;
+      if (end !== undefined && end[SEQUENCE] === sequence + 1 && (cell[SEQUENCE] as number) <= sequence && (cell[POSITION] as number) < (end[POSITION] as number)) {
+        count += sequence + 1 - (cell[SEQUENCE] as number);
+        for (const word of [POSITION, SEGMENT, OFFSET, SEQUENCE, BYTES]) cell[word] = end[word] as number;
+      }
       for (; (cell[SEQUENCE] as number) <= sequence && this.#reader.next(cell) !== undefined; count++) this.#segments.trim();
       this.#assertKept();
       if (count === 0) {
