@@ -59,10 +59,10 @@ export interface NatsSourceOptions extends NatsConnectionOptions {
 }
 
 /** Codes of errors of JetStream, as its servers have them. */
-const CODES = { streamNotFound: 10059, messageNotFound: 10037, wrongLastSequence: 10071, messageTooLarge: 10054, consumerNotFound: 10014 } as const;
+const CODES = { streamNotFound: 10059, messageNotFound: 10037, wrongLastId: 10070, wrongLastSequence: 10071, messageTooLarge: 10054, consumerNotFound: 10014 } as const;
 const MSG_ID = "Nats-Msg-Id";
 const EXPECTED_OF_SUBJECT = "Nats-Expected-Last-Subject-Sequence";
-const EXPECTED_OF_STREAM = "Nats-Expected-Last-Sequence";
+const EXPECTED_ID = "Nats-Expected-Last-Msg-Id";
 /** A server that says nothing is asked so often, and given up after the second time. */
 const PING_MS = 5000;
 /** A sequence with as many digits as there can be. */
@@ -95,8 +95,7 @@ function lost(connection: NatsConnection): Promise<never> {
 /**
  * A stream of NATS JetStream (server 2.9 or later) to forward to.
  *
- * Each message has the header `Nats-Msg-Id` with the queue's id, a colon and the sequence, and says which sequence of the stream it has to
- * follow. So the server takes none twice, whether its window for duplicates is over or not, and none behind a gap; several queues can feed one
+ * Each message has the header `Nats-Msg-Id` with the queue's id, a colon and the sequence, and says which message it has to follow. So the server takes none twice, whether its window for duplicates is over or not, and none behind a gap; several queues can feed one
  * stream, each with its subject. A stream with limits keeps each subject's last message, from which a bridge goes on after it was started anew. In one
  * that forgets what was read (retention "workqueue", "interest"), or whose last message is too old, only the window for duplicates stands between
  * a bridge that died right before it removed what it had sent, and a second delivery.
@@ -174,13 +173,10 @@ class NatsSinkConnection implements SinkConnection {
   #sent: Sent[] = [];
   /** Number of the next message; its answer comes with it. */
   #number = 0;
-  /**
-   * Which header says what a message has to follow, and the sequence in the stream that the next one says. The server looks faster at the end of
-   * the stream than for the last message of a subject; once another publisher was in between, the subject it is.
-   */
-  #header = EXPECTED_OF_STREAM;
-  #shared = false;
-  #expected = 0;
+  /** Sequence of the record that was sent last; 0 if none was since last(). */
+  #before = 0;
+  /** Sequence in the stream of the subject's last message, as last() found it. */
+  #lastOfSubject = 0;
   /** Why nothing can be sent. */
   #refusal: string | undefined;
   readonly #decoder = new TextDecoder();
@@ -209,16 +205,14 @@ class NatsSinkConnection implements SinkConnection {
     }
     if (!(await this.#isOurs())) return 0;
     this.maxPayloadBytes = this.#limit(info.config.max_msg_size);
-    // Where messages go when they are read, the last one of a subject may be gone at any moment; the stream's number goes on.
-    this.#header = this.#shared && info.config.retention === "limits" ? EXPECTED_OF_SUBJECT : EXPECTED_OF_STREAM;
     let message;
     try {
       message = await this.#manager.streams.getMessage(this.#stream, { last_by_subj: this.#subject });
     } catch (error) {
       if (!isCode(error, CODES.messageNotFound)) throw error;
     }
-    // (The answers are of two moments: what came in between is refused, and asked for again.)
-    this.#expected = this.#header === EXPECTED_OF_SUBJECT ? (message?.seq ?? 0) : info.state.last_seq;
+    this.#before = 0;
+    this.#lastOfSubject = message?.seq ?? 0;
     if (message === undefined || message === null) return 0;
     const id = message.header.get(MSG_ID);
     const sequence = id.startsWith(`${this.#queueId}:`) ? Number(id.slice(this.#queueId.length + 1)) : NaN;
@@ -244,9 +238,8 @@ class NatsSinkConnection implements SinkConnection {
       this.#number += records.length;
       for (let i = 0; i < records.length; i++) {
         const { sequence, payload } = records[i] as OutgoingRecord;
-        // Sequences of the stream are given one by one. If another publisher was in between, what comes behind is refused, and last() is asked.
         this.#connection.publish(this.#subject, payload, { reply: `${this.#inbox}.${first + i}`, headers: new Headers(this.#text(sequence)) });
-        this.#expected++;
+        this.#before = sequence;
       }
     });
   }
@@ -267,17 +260,22 @@ class NatsSinkConnection implements SinkConnection {
     throw new BridgeError("ERR_FOREIGN", `the subject '${this.#subject}' leads to the stream '${found[0]}', not to '${this.#stream}': choose one that this stream takes`);
   }
 
-  /** The headers of a message. */
+  /**
+   * The headers of a message: who it is, and what it has to follow. After the first that is the record before it, by its id, as the last message of the
+   * stream: sequences of the stream would have to be guessed, and with another publisher in between a guess is right for the wrong record. What
+   * comes behind another's message is refused, and goes on with what last() finds.
+   */
   #text(sequence: number): string {
-    // An expected sequence of 0 is checked only for a subject. A stream that ends with 0 has nothing of any.
-    const header = this.#expected === 0 ? EXPECTED_OF_SUBJECT : this.#header;
-    return `NATS/1.0\r\n${MSG_ID}: ${this.#queueId}:${sequence}\r\n${header}: ${this.#expected}\r\n\r\n`;
+    const id = `NATS/1.0\r\n${MSG_ID}: ${this.#queueId}:${sequence}\r\n`;
+    if (this.#before === 0) return `${id}${EXPECTED_OF_SUBJECT}: ${this.#lastOfSubject}\r\n\r\n`;
+    return `${id}${EXPECTED_ID}: ${this.#queueId}:${this.#before}\r\n\r\n`;
   }
 
   /** Most bytes of a payload: a message's headers count too. */
   #limit(maxMessageBytes: number): number {
     const most = Math.min(this.#connection.info?.max_payload ?? 1 << 20, maxMessageBytes > 0 ? maxMessageBytes : Infinity);
-    return most - `NATS/1.0\r\n${MSG_ID}: ${this.#queueId}:${WIDEST}\r\n${EXPECTED_OF_SUBJECT}: ${WIDEST}\r\n\r\n`.length;
+    const id = `${this.#queueId}:${WIDEST}`;
+    return most - `NATS/1.0\r\n${MSG_ID}: ${id}\r\n${EXPECTED_ID}: ${id}\r\n\r\n`.length;
   }
 
   #answered(message: Msg): void {
@@ -305,10 +303,7 @@ class NatsSinkConnection implements SinkConnection {
     if (!text.includes('"error"')) return undefined;
     const { error } = JSON.parse(text) as Answer;
     if (error === undefined) return undefined;
-    if (error.err_code === CODES.wrongLastSequence) {
-      this.#shared = true;
-      return new ResyncError(error.description);
-    }
+    if (error.err_code === CODES.wrongLastSequence || error.err_code === CODES.wrongLastId) return new ResyncError(error.description);
     if (error.err_code === CODES.messageTooLarge) return new RefusedError(sequence, `NATS: ${error.description}`);
     return new Error(`NATS: ${error.description}`);
   }

@@ -42,6 +42,8 @@ export interface CampaignReport {
   readonly faults: Readonly<Partial<Record<Fault, number>>>;
   readonly arrived: number;
   readonly missing: number;
+  /** The first of them. */
+  readonly firstMissing: readonly number[];
   readonly doubled: number;
   readonly outOfOrder: number;
   /** Of NATS and Redis: records whose id is not that of their sequence. */
@@ -221,16 +223,15 @@ async function makeStreamFor({ engine, direction, records }: CampaignOptions, { 
   else await fill(engine, port, STREAM, Array.from({ length: records }, (_, i) => textOf(i)));
 }
 
-function compare(arrived: readonly string[], records: number, textOf: (i: number) => string): Pick<CampaignReport, "arrived" | "missing" | "doubled" | "outOfOrder"> {
+function compare(arrived: readonly string[], records: number, textOf: (i: number) => string): Pick<CampaignReport, "arrived" | "missing" | "firstMissing" | "doubled" | "outOfOrder"> {
   const times = new Map<string, number>();
   for (const text of arrived) times.set(text, (times.get(text) ?? 0) + 1);
-  let missing = 0;
-  for (let i = 0; i < records; i++) if (!times.has(textOf(i))) missing++;
+  const missing = Array.from({ length: records }, (_, i) => i).filter((i) => !times.has(textOf(i)));
   let outOfOrder = 0;
   arrived.forEach((text, i) => {
     if (i > 0 && Number.parseInt(text) < Number.parseInt(arrived[i - 1] as string)) outOfOrder++;
   });
-  return { arrived: arrived.length, missing, doubled: [...times.values()].filter((count) => count > 1).length, outOfOrder };
+  return { arrived: arrived.length, missing: missing.length, firstMissing: missing.slice(0, 5), doubled: [...times.values()].filter((count) => count > 1).length, outOfOrder };
 }
 
 interface Scene {
@@ -284,7 +285,8 @@ class Injector {
           this.holding = false;
           return;
         }
-        await limit(engine, server.port, STREAM, 64 << 10);
+        // Enough for what comes until it holds: below what is there, NATS would drop the oldest.
+        await limit(engine, server.port, STREAM, 2 << 20);
         await sleep(FULL_MS);
         return await limit(engine, server.port, STREAM, undefined);
     }
