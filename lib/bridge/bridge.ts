@@ -20,3 +20,4 @@ export { type DeadLetter, deadLetterCodec } from "./dead_letters.ts";
 export { type BridgeOptions, forward, type ForwardOptions, Forwarder } from "./forwarder.ts";
 export type { BridgeState, BridgeStatus } from "./status.ts";
 export { receive, type ReceiveOptions, Receiver } from "./receiver.ts";
+export { type CounterDelta, CounterForwarder, type CounterForwarderOptions, CounterSums } from "./counters.ts";

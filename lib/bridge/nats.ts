@@ -12,7 +12,9 @@
  * @module
  */
 import { AckPolicy, DeliverPolicy, JetStreamApiError, jetstream, jetstreamManager, type JetStreamManager, type JsMsg, type StreamConfig, type StreamInfo } from "@nats-io/jetstream";
-import { connect, createInbox, type ConnectionOptions, type Msg, MsgHdrsImpl, type NatsConnection } from "@nats-io/transport-node";
+import { connect, type ConnectionOptions, createInbox, credsAuthenticator, type Msg, MsgHdrsImpl, type NatsConnection } from "@nats-io/transport-node";
+import { oneOf } from "../checks.ts";
+import { typeError } from "../errors.ts";
 import {
   BridgeError,
   type IncomingRecord,
@@ -25,7 +27,6 @@ import {
   type Source,
   type SourceConnection,
 } from "./engine.ts";
-import { oneOf } from "../checks.ts";
 import { Bell } from "./retry.ts";
 
 export * from "./bridge.ts";
@@ -56,6 +57,11 @@ export interface NatsSourceOptions extends NatsConnectionOptions {
   start?: "oldest" | "newest";
   /** Name of the durable consumer in the stream. Default: "holdfast_" and the queue's id. */
   consumer?: string;
+}
+
+/** The authenticator of what a `.creds` file has, for the option `authenticator`. */
+export function credentials(text: string): NonNullable<NatsConnectionOptions["authenticator"]> {
+  return credsAuthenticator(new TextEncoder().encode(text));
 }
 
 /** Codes of errors of JetStream, as its servers have them. */
@@ -120,7 +126,7 @@ export function natsSink({ stream, subject, create, ...options }: NatsSinkOption
 
 function checkStream(stream: unknown): void {
   if (typeof stream === "string" && /^[^\s.*>/\\]+$/.test(stream)) return;
-  throw new TypeError(`"stream" must be the name of a stream: text without blanks, dots, slashes, * and >; received ${JSON.stringify(stream)}`);
+  throw typeError(`"stream" must be the name of a stream: text without blanks, dots, slashes, * and >; received ${JSON.stringify(stream)}`);
 }
 
 async function ensureStream(manager: JetStreamManager, name: string, config: Partial<StreamConfig>): Promise<void> {

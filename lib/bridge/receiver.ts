@@ -4,23 +4,20 @@
  * Invariants:
  *   - The queue's mark says how far the source has been received, and is committed with the records: whatever dies, they are of one moment.
  *   - The remote hears that a record is safe only once the push has returned, and, with durability "each", once it is on storage.
- *   - One receiver at a time: it holds a lock on a byte of the queue's control file, which the kernel drops when it dies.
+ *   - One receiver at a time: {@linkcode Turn} says whose turn it is.
  *
  * @module
  */
 import { createHash } from "node:crypto";
-import { join } from "node:path";
 import { checkOptions, oneOf } from "../checks.ts";
 import { invalidType } from "../errors.ts";
-import { Descriptor, openRegular } from "../files.ts";
-import { CONTROL_NAME } from "../layout/queue.ts";
 import { Queue } from "../queue.ts";
-import { tryLock } from "../range_lock.ts";
 import { DeadLetters } from "./dead_letters.ts";
 import { BridgeError, type IncomingRecord, type Source, type SourceConnection } from "./engine.ts";
 import { BRIDGE_OPTIONS, type BridgeOptions, isFinal } from "./forwarder.ts";
 import { backoffMs, pause, textOf, within } from "./retry.ts";
 import { type BridgeStatus, StatusBoard } from "./status.ts";
+import { Turn } from "./turn.ts";
 
 /** Options of {@linkcode receive}. */
 export interface ReceiveOptions extends BridgeOptions {
@@ -33,8 +30,6 @@ export interface ReceiveOptions extends BridgeOptions {
 
 const RECEIVE_OPTIONS = { ...BRIDGE_OPTIONS, durability: oneOf("process", "each") };
 
-/** A byte far behind the end of the control file: who has it locked receives. */
-const RECEIVER_OFFSET: number = 2 ** 41;
 /** How often a standby looks whether it is its turn. */
 const TURN_MS = 50;
 /** How long a source may take to say that there is nothing. */
@@ -50,7 +45,7 @@ export class Receiver implements AsyncDisposable {
   readonly done: Promise<void>;
   readonly #source: Source;
   readonly #queue: Queue<Uint8Array>;
-  readonly #control: Descriptor;
+  readonly #turn: Turn;
   readonly #deadLetters: DeadLetters | undefined;
   readonly #board: StatusBoard;
   readonly #retry: { readonly first: number; readonly last: number };
@@ -71,11 +66,11 @@ export class Receiver implements AsyncDisposable {
     this.#ackTimeoutMs = ackTimeoutMs;
     this.#queue = Queue.open<Uint8Array>(given.queue, { ...given.create, codec: "bytes" });
     try {
-      this.#control = new Descriptor(openRegular(join(this.#queue.path, CONTROL_NAME), "rw").fd);
+      this.#turn = new Turn(this.#queue.path);
       try {
         this.#board = new StatusBoard(given.metrics, name);
       } catch (error) {
-        this.#control.close();
+        this.#turn[Symbol.dispose]();
         throw error;
       }
     } catch (error) {
@@ -109,8 +104,7 @@ export class Receiver implements AsyncDisposable {
     const { signal } = this.#ended;
     const { now } = this.#board;
     try {
-      const turn = { fd: this.#control.fd, offset: RECEIVER_OFFSET, length: 1, shared: false, path: this.#queue.path };
-      while (!signal.aborted && !tryLock(turn)) await pause(TURN_MS * (0.5 + Math.random()), signal);
+      while (!signal.aborted && !this.#turn.take()) await pause(TURN_MS * (0.5 + Math.random()), signal);
       while (!signal.aborted) {
         try {
           await this.#connected();
@@ -131,7 +125,7 @@ export class Receiver implements AsyncDisposable {
       now.inFlight = 0;
       this.#board.close();
       this.#deadLetters?.[Symbol.dispose]();
-      this.#control.close();
+      this.#turn[Symbol.dispose]();
       this.#queue.close();
     }
   }

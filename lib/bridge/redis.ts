@@ -12,6 +12,7 @@
  */
 import { createClient, ErrorReply, RESP_TYPES, type RedisClientOptions } from "@redis/client";
 import { oneOf } from "../checks.ts";
+import { invalidType } from "../errors.ts";
 import {
   BridgeError,
   type IncomingRecord,
@@ -104,7 +105,7 @@ function close(client: Client): void {
 
 function checkText(name: string, value: unknown): string {
   if (typeof value === "string" && value !== "") return value;
-  throw new TypeError(`"${name}" must be a text that is not empty; received ${JSON.stringify(value)}`);
+  throw invalidType(name, "a text that is not empty", value);
 }
 
 const textOfReply = (reply: unknown): string => String(reply);

@@ -33,6 +33,8 @@ export interface CampaignOptions {
   /** A file of lines. */
   readonly file: string;
   readonly say?: (text: string) => void;
+  /** Forward with a sink that does not know what the remote has: the campaign must see that. */
+  readonly naive?: boolean;
 }
 
 export interface CampaignReport {
@@ -152,6 +154,7 @@ export async function campaign(options: CampaignOptions): Promise<CampaignReport
     {
       engine,
       direction,
+      naive: options.naive ?? false,
       remote: { ...server.connection(proxy.port), stream: STREAM },
       local: { queue: path, retryMs: 20, retryMaxMs: 200, ackTimeoutMs: ACK_TIMEOUT_MS, ...(direction === "out" ? { group: "bridge" } : {}) },
     },
