@@ -230,6 +230,7 @@ async function watch(bridge: Forwarder | Receiver, { json, quiet, receive, "unti
   const timer = setInterval(show, json ? JSON_MS : LIVE_MS);
   const stop = (): void => void bridge.stop();
   process.on("SIGINT", stop).on("SIGTERM", stop);
+  process.stdout.on("error", stop); // who read it went away
   try {
     await bridge.done;
   } finally {

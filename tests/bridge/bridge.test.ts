@@ -1,5 +1,6 @@
 /** What a bridge does with a real server, step by step. What it does while everything fails is campaign.test.ts's. */
 import assert from "node:assert/strict";
+import * as fs from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -201,7 +202,19 @@ for (const engine of engines) {
     await assert.rejects(forward(sink, { ...FAST, queue: queueWith(["x"]).path }).done, failsWith("ERR_REFUSED", /no stream/));
   });
 
-  check("another queue's stream is refused, and so is one that is ahead of the queue", async (server) => {
+  check("a stream that is ahead of the queue is refused: the queue was restored from an older copy", async (server) => {
+    const stream = newStream();
+    const { path } = queueWith(numbered(5));
+    const copy = files.next("copy");
+    fs.cpSync(path, copy, { recursive: true });
+    queueWith(numbered(5, 6), path);
+    await forwarded(sinkOf(engine, server, stream), { queue: path }, ({ records }) => records === 10);
+    await assert.rejects(forward(sinkOf(engine, server, stream), { ...FAST, queue: copy }).done, failsWith("ERR_AHEAD", /has record 10 of queue .* none beyond 5/));
+    using queue = Queue.open(copy);
+    assert.equal(queue.length, 5);
+  });
+
+  check("another queue's stream is refused", async (server) => {
     const stream = newStream();
     const subject = engine === "nats" ? { subject: `${stream}.fixed` } : {};
     await forwarded(sinkOf(engine, server, stream, subject), { queue: queueWith(numbered(10)).path }, ({ records }) => records === 10);
