@@ -25,7 +25,7 @@ export interface BridgeOptions {
   /** The local queue: its directory. Created if there is none. */
   queue: string | URL;
   /** Options for the creation of the local queue: `capacityBytes`, `maxCapacityBytes`, … */
-  create?: Pick<QueueOptions, "capacityBytes" | "maxCapacityBytes" | "fixedSize" | "permissions" | "retainBytes" | "retainMs">;
+  create?: Pick<QueueOptions, "capacityBytes" | "maxCapacityBytes" | "fixedSize" | "permissions" | "groups" | "retainBytes" | "retainMs">;
   /** A queue for records that are refused for good, one for each bridge: see {@linkcode DeadLetter}. Without it such a record stops the bridge. */
   deadLetter?: string | URL;
   /** A file of metrics, or its path: rate, lag and the like as series with the label `bridge`. */
