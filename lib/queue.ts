@@ -754,8 +754,9 @@ export class Queue<T = JsonValue> implements Disposable {
    * using queue = Queue.open<string>("/tmp/example-ahead.queue", { codec: "text", exclusive: true });
    * queue.pushMany(["a", "b", "c"]);
    * const ahead = queue.readAhead();
-   * const records = ahead.next(2); // [{ sequence: 1, value: "a" }, { sequence: 2, value: "b" }]
-   * ahead.removeThrough(records[1].sequence); // 2: both are gone
+   * ahead.next(2); // [{ sequence: 1, value: "a" }, { sequence: 2, value: "b" }]
+   * ahead.removeThrough(2); // 2
+   * console.log(queue.length); // 1
    * ```
    */
   readAhead(): ReadAhead<T> {

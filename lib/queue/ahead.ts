@@ -16,10 +16,22 @@ import { goBack, type Reader } from "./reader.ts";
 import type { Segments } from "./segments.ts";
 import type { Waiting } from "./waiting.ts";
 
-/** A record as {@linkcode ReadAhead.next} gives it. */
+/**
+ * A record as {@linkcode ReadAhead.next} gives it.
+ *
+ * @example
+ * ```ts
+ * import { type AheadRecord, Queue } from "holdfast";
+ * using queue = Queue.open<string>("/tmp/example-ahead-record.queue", { codec: "text", exclusive: true });
+ * queue.push("a");
+ * const [first]: AheadRecord<string>[] = queue.readAhead().next(1);
+ * console.log(first?.sequence, first?.value); // 1 a
+ * ```
+ */
 export interface AheadRecord<T> {
   /** The record's number: 1, 2, 3, … in the order in which records are pushed, never used twice in a queue. */
   readonly sequence: number;
+  /** The value that was pushed. */
   readonly value: T;
 }
 
@@ -36,7 +48,26 @@ export interface AheadParts {
   readonly removed: (count: number) => void;
 }
 
-/** See {@linkcode Queue.readAhead}. */
+/**
+ * Records looked at in order, and removed later: see {@linkcode Queue.readAhead}.
+ *
+ * @example
+ * ```ts
+ * import { Queue } from "holdfast";
+ * using queue = Queue.open<string>("/tmp/example-read-ahead.queue", { codec: "text", exclusive: true });
+ * queue.pushMany(["a", "b", "c"]);
+ * const ahead = queue.readAhead();
+ * console.log(ahead.active); // true
+ * const records = ahead.next(2);
+ * console.log(records.map(({ value }) => value).join()); // a,b
+ * console.log(queue.length); // 3
+ * // Handed on; the first has arrived.
+ * ahead.removeThrough(1); // 1
+ * ahead.rewind(); // something went wrong: once more from the oldest
+ * await ahead.wait(); // true
+ * console.log(ahead.next(10).map(({ value }) => value).join()); // b,c
+ * ```
+ */
 export class ReadAhead<T> {
   readonly #parts: AheadParts;
   /** Where the next record is read; undefined before the first. */
