@@ -5,6 +5,7 @@
  */
 import type { Codec } from "../queue/codec.ts";
 import { Queue } from "../queue.ts";
+import { digestOf } from "./retry.ts";
 
 /** A record that was refused for good. */
 export interface DeadLetter {
@@ -53,7 +54,7 @@ export class DeadLetters implements Disposable {
   add(letter: Omit<DeadLetter, "time">): boolean {
     this.#queue ??= Queue.open<DeadLetter>(this.#path, { codec: deadLetterCodec });
     const queue = this.#queue;
-    const name = `${letter.origin.slice(-64)}:${letter.id.slice(-40)}`;
+    const name = `holdfast-dead ${digestOf(letter.origin)} ${letter.id}`;
     const before = queue.mark;
     if (before !== undefined && new TextDecoder().decode(before) === name) return true;
     if (queue.pushMany([{ ...letter, time: new Date().toISOString() }], { mark: new TextEncoder().encode(name) }) === 0) return false;

@@ -41,6 +41,8 @@ export interface SinkConnection {
    * that it has already. So when anything fails, what the remote has is all up to some record, and nothing behind.
    */
   send(records: readonly OutgoingRecord[]): Promise<void>;
+  /** Rejects when the connection ends, also while nothing is under way; so the bridge is there again before the next record. */
+  readonly lost?: Promise<never>;
   /** Ends the connection. What was sent and is not confirmed may still arrive. Never rejects. */
   close(): Promise<void>;
 }

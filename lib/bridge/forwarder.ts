@@ -30,7 +30,7 @@ export interface BridgeOptions {
   deadLetter?: string | URL;
   /** A file of metrics, or its path: rate, lag and the like as series with the label `bridge`. */
   metrics?: Metrics | string | URL;
-  /** The label's value, and what the remote shows as the client's name. Default: the name of the engine and the stream. */
+  /** The label's value. Default: the name of the engine and the stream. */
   name?: string;
   /** First and longest wait before another attempt, in milliseconds; it doubles in between and has jitter. Default 100 and 10,000. */
   retryMs?: number;
@@ -133,6 +133,8 @@ export class Forwarder implements AsyncDisposable {
   /** Records that were read and wait for their turn. */
   #held: AheadRecord<Uint8Array>[] = [];
   #failures = 0;
+  /** Why the connection has ended, if it has. */
+  #lost: { readonly error: unknown } | undefined;
 
   /** @internal */
   constructor(sink: Sink, options: ForwardOptions) {
@@ -220,6 +222,13 @@ export class Forwarder implements AsyncDisposable {
     this.#board.write(true);
     const connection = await this.#sink.connect({ queueId: this.#queue.id }, signal);
     const { now } = this.#board;
+    this.#lost = undefined;
+    const ended = new AbortController();
+    connection.lost?.catch((error: unknown) => {
+      if (ended.signal.aborted) return;
+      this.#lost = { error };
+      this.#bell.ring();
+    });
     try {
       for (let vain = 0; ; ) {
         const before = now.records + now.deadLetters + now.skipped;
@@ -235,6 +244,7 @@ export class Forwarder implements AsyncDisposable {
         }
       }
     } finally {
+      ended.abort();
       await connection.close();
     }
   }
@@ -301,6 +311,7 @@ export class Forwarder implements AsyncDisposable {
         now.inFlight = records;
         now.lag = this.#queue.length;
         this.#board.write(records === 0);
+        failure ??= this.#lost;
         if (failure !== undefined) throw failure.error;
         if (signal.aborted && batches.length === 0) return;
         if (confirmed !== undefined) continue;
@@ -378,9 +389,10 @@ export class Forwarder implements AsyncDisposable {
 /** What of the local queue's failures goes by: another process was stopped inside it, or the disk is full. */
 const PASSING: readonly string[] = ["ERR_LOCKED", "ENOSPC", "EDQUOT"];
 
-/** Whether trying again would not help: the bridge must not go on, or the local queue failed. */
+/** Whether trying again would not help: the bridge must not go on, or the local queue failed, or the server's address is none. */
 export function isFinal(error: unknown): boolean {
-  return error instanceof BridgeError || error instanceof TypeError || (error instanceof MapError && !PASSING.includes(error.code));
+  if (error instanceof TypeError) return (error as { code?: string }).code === "ERR_INVALID_URL" || error.message.startsWith("Invalid URL");
+  return error instanceof BridgeError || (error instanceof MapError && !PASSING.includes(error.code));
 }
 
 /**

@@ -169,6 +169,7 @@ interface Answer {
 
 class NatsSinkConnection implements SinkConnection {
   maxPayloadBytes: number;
+  readonly lost: Promise<never>;
   readonly #connection: NatsConnection;
   readonly #manager: JetStreamManager;
   readonly #stream: string;
@@ -195,7 +196,8 @@ class NatsSinkConnection implements SinkConnection {
     this.#queueId = queueId;
     this.maxPayloadBytes = this.#limit(-1);
     connection.subscribe(`${this.#inbox}.*`, { callback: (error, message) => (error === null ? this.#answered(message) : this.#fail(error)) });
-    lost(connection).catch((error: unknown) => this.#fail(error));
+    this.lost = lost(connection);
+    this.lost.catch((error: unknown) => this.#fail(error));
   }
 
   async last(): Promise<number> {

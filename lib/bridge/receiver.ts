@@ -8,14 +8,13 @@
  *
  * @module
  */
-import { createHash } from "node:crypto";
 import { checkOptions, oneOf } from "../checks.ts";
 import { invalidType } from "../errors.ts";
 import { Queue } from "../queue.ts";
 import { DeadLetters } from "./dead_letters.ts";
 import { BridgeError, type IncomingRecord, type Source, type SourceConnection } from "./engine.ts";
 import { BRIDGE_OPTIONS, type BridgeOptions, isFinal } from "./forwarder.ts";
-import { backoffMs, pause, textOf, within } from "./retry.ts";
+import { backoffMs, digestOf, pause, textOf, within } from "./retry.ts";
 import { type BridgeStatus, StatusBoard } from "./status.ts";
 import { Turn } from "./turn.ts";
 
@@ -237,11 +236,6 @@ export class Receiver implements AsyncDisposable {
     this.#queue.pushMany([], { mark: this.#markOf(record, identity) });
     this.#board.now.deadLetters++;
   }
-}
-
-/** A text of any length as 16 characters: a mark has room for no more. */
-function digestOf(identity: string): string {
-  return createHash("sha256").update(identity).digest("hex").slice(0, 16);
 }
 
 /**

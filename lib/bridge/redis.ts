@@ -159,6 +159,7 @@ export function redisSink({ stream, field = "data", create = true, ...options }:
 
 class RedisSinkConnection implements SinkConnection {
   maxPayloadBytes: number = DEFAULT_MAX_VALUE_BYTES;
+  readonly lost: Promise<never>;
   readonly #client: Client;
   readonly #stream: string;
   readonly #field: string;
@@ -175,6 +176,11 @@ class RedisSinkConnection implements SinkConnection {
     this.#field = field;
     this.#create = create;
     this.#queueId = queueId;
+    this.lost = new Promise((_, reject) => {
+      client.once("error", reject);
+      client.once("end", () => reject(new Error("the connection to Redis is closed")));
+    });
+    this.lost.catch(() => {}); // nobody has to listen
   }
 
   async prepare(): Promise<void> {

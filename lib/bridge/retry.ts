@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { createHash } from "node:crypto";
 
 /** The n-th wait in a row, n from 0: grows from `first` to `last` by doubling, and is cut by up to a half at random, so that a fleet does not come in step. */
 export function backoffMs(n: number, first: number, last: number): number {
@@ -32,6 +33,11 @@ export async function within<T>(promise: Promise<T>, ms: number, text: string): 
     clearTimeout(timer);
     promise.catch(() => {}); // too late for anyone to hear
   }
+}
+
+/** A text of any length as 16 characters: a mark has room for 112 bytes. */
+export function digestOf(text: string): string {
+  return createHash("sha256").update(text).digest("hex").slice(0, 16);
 }
 
 /** What went wrong, in one line. */

@@ -24,7 +24,7 @@ import { Metrics, Queue } from "../../mod.ts";
 import { atEnd } from "../support/cleanup.ts";
 import { skipFor } from "../support/skip.ts";
 import { temporaryFiles } from "../support/temporary.ts";
-import { fill, readAll } from "./remote.ts";
+import { fill, lengthOf, readAll } from "./remote.ts";
 import { type Engine, engines, missingServer, Server } from "./servers.ts";
 
 const files = temporaryFiles();
@@ -80,7 +80,7 @@ async function forwarded(sink: Sink, options: ForwardOptions, is: (status: Bridg
 
 async function received(source: Source, options: ReceiveOptions, records: number): Promise<BridgeStatus> {
   await using bridge = receive(source, { ...FAST, ...options });
-  await until(bridge, (status) => status.records + status.deadLetters >= records && status.inFlight === 0);
+  await until(bridge, (status) => status.state !== "connecting" && status.state !== "standby" && status.records + status.deadLetters >= records && status.inFlight === 0);
   await bridge.stop();
   await bridge.done;
   return bridge.status;
@@ -243,6 +243,20 @@ for (const engine of engines) {
     assert.ok(server.port > 0);
   });
 
+  check("a server that goes away while nothing is to be done is missed at once", async (server) => {
+    const stream = newStream();
+    const { path } = queueWith(["one"]);
+    await using bridge = forward(sinkOf(engine, server, stream), { ...FAST, queue: path });
+    await until(bridge, ({ records }) => records === 1);
+    await server.kill();
+    await until(bridge, ({ reconnects }) => reconnects >= 1);
+    await server.start();
+    await until(bridge, ({ state }) => state === "running");
+    queueWith(["two"], path);
+    await until(bridge, ({ records }) => records === 2);
+    assert.deepEqual((await readAll(engine, server.port, stream)).map(({ text }) => text), ["one", "two"]);
+  });
+
   check("entries of any program are received in order, each once, also after a restart", async (server) => {
     const stream = newStream();
     await fill(engine, server.port, stream, numbered(1200));
@@ -326,6 +340,29 @@ test(shared, skipFor(shared, missingServer("nats")), async () => {
     assert.deepEqual(texts.filter((text) => text.startsWith(queue)), Array.from({ length: 800 }, (_, i) => `${queue} ${i}`));
   }
 });
+
+for (const retention of ["workqueue", "interest"] as const) {
+  const name = `nats: a stream of retention ${retention} is forwarded to and received from, with restarts, and forgets what was acknowledged`;
+  test(name, skipFor(name, missingServer("nats")), async () => {
+    const server = await serverOf("nats");
+    const stream = newStream();
+    const options = server.connection() as { servers: string };
+    const path = files.next("queue");
+    const there = files.next("queue");
+    const sink = natsSink({ ...options, stream, create: { retention } });
+    // The stream, and then the receiver's interest in it.
+    await forwarded(sink, { queue: queueWith([], path).path }, ({ state }) => state === "running");
+    await received(sourceOf("nats", server, stream), { queue: there }, 0);
+    for (let round = 0; round < 3; round++) {
+      queueWith(numbered(300, 300 * round + 1), path);
+      await forwarded(sink, { queue: path }, ({ lag }) => lag === 0);
+      await received(sourceOf("nats", server, stream), { queue: there }, 300);
+    }
+    using queue = Queue.open<string>(there, { codec: "text" });
+    assert.deepEqual([...queue], numbered(900));
+    for (const end = Date.now() + 10_000; (await lengthOf(server.port, stream)) > 0; await sleep(20)) assert.ok(Date.now() < end);
+  });
+}
 
 test("options that make no sense are refused at once", () => {
   const sink = redisSink({ stream: "s" });

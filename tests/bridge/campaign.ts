@@ -288,8 +288,8 @@ class Injector {
           this.holding = false;
           return;
         }
-        // Enough for what comes until it holds: below what is there, NATS would drop the oldest.
-        await limit(engine, server.port, STREAM, 2 << 20);
+        // Nothing may come in between: to a limit below what is there NATS comes by dropping the oldest.
+        await proxy.held(() => limit(engine, server.port, STREAM, 64 << 10));
         await sleep(FULL_MS);
         return await limit(engine, server.port, STREAM, undefined);
     }

@@ -15,6 +15,16 @@ export async function readAll(engine: Engine, port: number, stream: string): Pro
   return engine === "nats" ? await readNats(port, stream) : await readRedis(port, stream);
 }
 
+/** How many messages a stream of NATS has. */
+export async function lengthOf(port: number, stream: string): Promise<number> {
+  const connection = await connect({ servers: `127.0.0.1:${port}` });
+  try {
+    return (await (await jetstreamManager(connection)).streams.info(stream)).state.messages;
+  } finally {
+    await connection.close();
+  }
+}
+
 async function readNats(port: number, stream: string): Promise<Entry[]> {
   const connection = await connect({ servers: `127.0.0.1:${port}` });
   try {

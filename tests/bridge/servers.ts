@@ -109,6 +109,7 @@ export class Proxy {
   readonly #pairs = new Set<[client: net.Socket, server: net.Socket]>();
   /** What is dropped: the server's answers, the client's, or nothing. */
   drop: "server" | "client" | undefined;
+  #held = false;
 
   private constructor(server: net.Server, port: number) {
     this.#server = server;
@@ -133,11 +134,14 @@ export class Proxy {
           if (proxy.drop === side) return;
           if (!to.write(data)) from.pause();
         });
-        to.on("drain", () => from.resume());
+        to.on("drain", () => {
+          if (!proxy.#held) from.resume();
+        });
         from.on("error", end).on("close", end);
       };
       pass(client, remote, "client");
       pass(remote, client, "server");
+      if (proxy.#held) for (const socket of pair) socket.pause();
     });
     return proxy;
   }
@@ -148,6 +152,19 @@ export class Proxy {
     await sleep(ms);
     this.cut();
     this.drop = undefined;
+  }
+
+  /** Passes nothing on while `action` runs; what was passed on before has a moment to arrive. */
+  async held(action: () => Promise<void>): Promise<void> {
+    this.#held = true;
+    for (const pair of this.#pairs) for (const socket of pair) socket.pause();
+    try {
+      await sleep(200);
+      await action();
+    } finally {
+      this.#held = false;
+      for (const pair of this.#pairs) for (const socket of pair) socket.resume();
+    }
   }
 
   /** Ends all connections. */
