@@ -389,9 +389,8 @@ export class Forwarder implements AsyncDisposable {
 /** What of the local queue's failures goes by: another process was stopped inside it, or the disk is full. */
 const PASSING: readonly string[] = ["ERR_LOCKED", "ENOSPC", "EDQUOT"];
 
-/** Whether trying again would not help: the bridge must not go on, or the local queue failed, or the server's address is none. */
+/** Whether trying again would not help: the bridge must not go on, or the local queue failed. */
 export function isFinal(error: unknown): boolean {
-  if (error instanceof TypeError) return (error as { code?: string }).code === "ERR_INVALID_URL" || error.message.startsWith("Invalid URL");
   return error instanceof BridgeError || (error instanceof MapError && !PASSING.includes(error.code));
 }
 

@@ -12,7 +12,7 @@
  */
 import { createClient, ErrorReply, RESP_TYPES, type RedisClientOptions } from "@redis/client";
 import { oneOf } from "../checks.ts";
-import { invalidType } from "../errors.ts";
+import { invalidType, typeError } from "../errors.ts";
 import {
   BridgeError,
   type IncomingRecord,
@@ -108,6 +108,15 @@ function checkText(name: string, value: unknown): string {
   throw invalidType(name, "a text that is not empty", value);
 }
 
+/** The options for the client, the address checked: what is wrong with it, no attempt would mend. The message does not show it, since it may have a password. */
+function checkConnection(options: RedisConnectionOptions): RedisConnectionOptions {
+  const { url } = options;
+  if (url !== undefined && !(URL.canParse(url) && /^rediss?:$/.test(new URL(url).protocol))) {
+    throw typeError('"url" must be an address of the form redis://host:port or rediss://host:port');
+  }
+  return options;
+}
+
 const textOfReply = (reply: unknown): string => String(reply);
 
 /** Whether the error is an answer of the server that begins with this word. */
@@ -138,9 +147,10 @@ async function lastId(client: Client, stream: string): Promise<string | undefine
  * The entry of record 17 has the id `17-0`: Redis refuses ids that it has had. Beside the stream a key of its name and ":holdfast" has the queue's id, so
  * that no other queue is taken for it. Entries are appended by a script (EVAL), each batch only behind the one before it.
  */
-export function redisSink({ stream, field = "data", create = true, ...options }: RedisSinkOptions): Sink {
+export function redisSink({ stream, field = "data", create = true, ...connection }: RedisSinkOptions): Sink {
   checkText("stream", stream);
   checkText("field", field);
+  const options = checkConnection(connection);
   return {
     name: `redis:${stream}`,
     async connect({ queueId }: Origin, signal): Promise<SinkConnection> {
@@ -257,9 +267,10 @@ const BLOCK_MS = 1000;
  * A stream of Redis or Valkey to receive from, through a consumer group, in which the queue is a consumer. After a restart the entries come first that
  * it was given and had not acknowledged.
  */
-export function redisSource({ stream, field = "data", start = "oldest", group, ...options }: RedisSourceOptions): Source {
+export function redisSource({ stream, field = "data", start = "oldest", group, ...connection }: RedisSourceOptions): Source {
   checkText("stream", stream);
   checkText("field", field);
+  const options = checkConnection(connection);
   startOption("start", start);
   return {
     name: `redis:${stream}`,

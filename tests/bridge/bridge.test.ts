@@ -113,6 +113,7 @@ for (const engine of engines) {
     assert.deepEqual(await readAll(engine, server.port, stream), numbered(1500).map((text, i) => ({ id: idOf(engine, id, i + 1), text })));
     using queue = Queue.open(path);
     assert.ok(queue.isEmpty);
+    assert.equal(queue.durableSequence, 1500, "on storage here before it was sent");
   });
 
   check("what is pushed later comes too, and a group leaves the log to others", async (server) => {
@@ -120,8 +121,9 @@ for (const engine of engines) {
     const path = files.next("log");
     using log = Queue.open<string>(path, { codec: "text", group: "other" });
     log.push("one");
-    await using bridge = forward(sinkOf(engine, server, stream), { ...FAST, queue: path, group: "bridge" });
+    await using bridge = forward(sinkOf(engine, server, stream), { ...FAST, queue: path, group: "bridge", flushFirst: false });
     await until(bridge, ({ records }) => records === 1);
+    assert.equal(log.durableSequence, 0, "as asked");
     log.push("two");
     await until(bridge, ({ records }) => records === 2);
     await bridge.stop();
@@ -371,6 +373,9 @@ test("options that make no sense are refused at once", () => {
   assert.throws(() => forward(sink, { queue: files.next(), batchRecords: 0 }), RangeError);
   assert.throws(() => receive(redisSource({ stream: "s" }), { queue: files.next(), durability: "batch" } as unknown as ReceiveOptions), RangeError);
   assert.throws(() => redisSink({ stream: "" }), /"stream"/);
+  for (const url of ["somewhere", "http://u:secret@host"]) {
+    assert.throws(() => redisSource({ url, stream: "s" }), (error) => error instanceof TypeError && /"url" must be/.test(error.message) && !error.message.includes("secret"));
+  }
   assert.throws(() => natsSink({ stream: "a.b" }), /"stream"/);
   assert.throws(() => natsSource({ stream: "A", start: "now" as "oldest" }), RangeError);
 });
