@@ -36,7 +36,7 @@ atEnd(async () => {
 async function serverOf(engine: Engine): Promise<Server> {
   const known = servers.get(engine);
   if (known !== undefined) return known;
-  const server = await Server.start(engine, join(files.folder, engine), false);
+  const server = await Server.start(engine, join(files.folder, engine)); // one test kills it
   servers.set(engine, server);
   return server;
 }
