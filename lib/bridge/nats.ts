@@ -101,8 +101,9 @@ function lost(connection: NatsConnection): Promise<never> {
 /**
  * A stream of NATS JetStream (server 2.9 or later) to forward to.
  *
- * Each message has the header `Nats-Msg-Id` with the queue's id, a colon and the sequence, and says which message it has to follow. So the server takes none twice, whether its window for duplicates is over or not, and none behind a gap; several queues can feed one
- * stream, each with its subject. A stream with limits keeps each subject's last message, from which a bridge goes on after it was started anew. In one
+ * Each message has the header `Nats-Msg-Id` with the queue's id, a colon and the sequence, and says which message it has to follow. So the server
+ * takes none twice, whether its window for duplicates is over or not, and none behind a gap; several queues can feed one stream, each with its
+ * subject. A stream with limits keeps each subject's last message, from which a bridge goes on after it was started anew. In one
  * that forgets what was read (retention "workqueue", "interest"), or whose last message is too old, only the window for duplicates stands between
  * a bridge that died right before it removed what it had sent, and a second delivery.
  */
@@ -115,7 +116,7 @@ export function natsSink({ stream, subject, create, ...options }: NatsSinkOption
       try {
         const manager = await jetstreamManager(connection, { checkAPI: false, timeout: CONNECT_TIMEOUT_MS });
         if (create !== undefined && create !== false) await ensureStream(manager, stream, create === true ? {} : create);
-        return new NatsSinkConnection(connection, manager, stream, subject ?? `${stream}.${queueId}`, queueId);
+        return new NatsSinkConnection(connection, manager, { stream, subject: subject ?? `${stream}.${queueId}`, queueId, inboxPrefix: options.inboxPrefix });
       } catch (error) {
         await connection.close();
         throw error;
@@ -148,7 +149,7 @@ interface Sent {
 }
 
 /** Headers that are written already: the client's own way to make them costs as much as all the rest of a message. */
-class Headers extends MsgHdrsImpl {
+class WrittenHeaders extends MsgHdrsImpl {
   readonly #text: string;
 
   constructor(text: string) {
@@ -167,6 +168,14 @@ interface Answer {
   readonly error?: { readonly code: number; readonly err_code?: number; readonly description: string };
 }
 
+/** Where to publish, and as whom. */
+interface Target {
+  readonly stream: string;
+  readonly subject: string;
+  readonly queueId: string;
+  readonly inboxPrefix: string | undefined;
+}
+
 class NatsSinkConnection implements SinkConnection {
   maxPayloadBytes: number;
   readonly lost: Promise<never>;
@@ -175,7 +184,7 @@ class NatsSinkConnection implements SinkConnection {
   readonly #stream: string;
   readonly #subject: string;
   readonly #queueId: string;
-  readonly #inbox: string = createInbox();
+  readonly #inbox: string;
   /** In the order in which they were published. */
   #sent: Sent[] = [];
   /** Number of the next message; its answer comes with it. */
@@ -188,8 +197,9 @@ class NatsSinkConnection implements SinkConnection {
   #refusal: string | undefined;
   readonly #decoder = new TextDecoder();
 
-  constructor(connection: NatsConnection, manager: JetStreamManager, stream: string, subject: string, queueId: string) {
+  constructor(connection: NatsConnection, manager: JetStreamManager, { stream, subject, queueId, inboxPrefix }: Target) {
     this.#connection = connection;
+    this.#inbox = createInbox(inboxPrefix);
     this.#manager = manager;
     this.#stream = stream;
     this.#subject = subject;
@@ -246,7 +256,7 @@ class NatsSinkConnection implements SinkConnection {
       this.#number += records.length;
       for (let i = 0; i < records.length; i++) {
         const { sequence, payload } = records[i] as OutgoingRecord;
-        this.#connection.publish(this.#subject, payload, { reply: `${this.#inbox}.${first + i}`, headers: new Headers(this.#text(sequence)) });
+        this.#connection.publish(this.#subject, payload, { reply: `${this.#inbox}.${first + i}`, headers: new WrittenHeaders(this.#text(sequence)) });
         this.#before = sequence;
       }
     });
