@@ -11,7 +11,7 @@ import { fileSystem } from "./files.ts";
 import { CONSUMER, MAX_ATTEMPTS, MAX_GROUP_NAME_BYTES, MAX_SPARES, PRODUCER } from "./layout/queue.ts";
 import { native } from "./native/native.ts";
 import { type Codec, codecOption, defaultCodec, type JsonValue, type PayloadCodec, type Prepared, suited } from "./queue/codec.ts";
-import { ReadAhead } from "./queue/ahead.ts";
+import { type AheadParts, ReadAhead } from "./queue/ahead.ts";
 import { doomQueue } from "./queue/auto_unlink.ts";
 import { Backwards } from "./queue/backwards.ts";
 import { Consumer } from "./queue/consumer.ts";
@@ -762,7 +762,7 @@ export class Queue<T = JsonValue> implements Disposable {
   readAhead(): ReadAhead<T> {
     this.#writable();
     if (!this.#rules.exclusive) throw typeError('readAhead() needs a queue that was opened with "exclusive": others would take the records meanwhile');
-    return new ReadAhead<T>({
+    const parts: AheadParts = {
       control: this.#control,
       segments: this.#segments,
       reader: this.#reader,
@@ -772,7 +772,8 @@ export class Queue<T = JsonValue> implements Disposable {
       removed: (count) => {
         if (this.#durability.active) this.#durability.removed(count);
       },
-    });
+    };
+    return new ReadAhead<T>(parts);
   }
 
   /** Values from front to back, leased ones included, without removing them. Records removed meanwhile may be passed over. */

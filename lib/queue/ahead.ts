@@ -77,9 +77,9 @@ export class ReadAhead<T> {
   /** Where each call of `next` ended that records are still to be removed of: who removes up to there need not read them again. */
   #ends: Float64Array[] = [];
 
-  /** @internal */
-  constructor(parts: AheadParts) {
-    this.#parts = parts;
+  /** @internal What it takes is not said here, since the declarations of the package would have to show all of the queue's inside. */
+  constructor(parts: unknown) {
+    this.#parts = parts as AheadParts;
   }
 
   /** Whether this handle is the one that consumes; false for a standby. Takes the turn if it is free. */
