@@ -29,6 +29,7 @@ export {
   type WriteData,
 } from "./lib/mapping.ts";
 export { Lease, type LeaseOptions, type PushManyOptions, Queue, type QueueOptions, type TakeOptions } from "./lib/queue.ts";
+export type { AheadRecord, ReadAhead } from "./lib/queue/ahead.ts";
 export type { Codec, JsonValue } from "./lib/queue/codec.ts";
 export { compressed, type CompressionOptions } from "./lib/queue/compressed.ts";
 export { DurabilityError } from "./lib/queue/durability.ts";

@@ -11,6 +11,7 @@ import { fileSystem } from "./files.ts";
 import { CONSUMER, MAX_ATTEMPTS, MAX_GROUP_NAME_BYTES, MAX_SPARES, PRODUCER } from "./layout/queue.ts";
 import { native } from "./native/native.ts";
 import { type Codec, codecOption, defaultCodec, type JsonValue, type PayloadCodec, type Prepared, suited } from "./queue/codec.ts";
+import { type AheadParts, ReadAhead } from "./queue/ahead.ts";
 import { doomQueue } from "./queue/auto_unlink.ts";
 import { Backwards } from "./queue/backwards.ts";
 import { Consumer } from "./queue/consumer.ts";
@@ -740,6 +741,39 @@ export class Queue<T = JsonValue> implements Disposable {
       if (!this.closed) settle(true);
       throw error;
     }
+  }
+
+  /**
+   * Reads records in order without removing them, and removes them later, many in one step: for a program that hands them on and hears later that
+   * they arrived. Other than leases it has no limit on how many are under way, and costs what a walk does. The handle has to be `exclusive`
+   * (`TypeError`); further such handles stand by and take over when it dies, beginning with the oldest record that was not removed.
+   *
+   * @example
+   * ```ts
+   * import { Queue } from "holdfast";
+   * using queue = Queue.open<string>("/tmp/example-ahead.queue", { codec: "text", exclusive: true });
+   * queue.pushMany(["a", "b", "c"]);
+   * const ahead = queue.readAhead();
+   * ahead.next(2); // [{ sequence: 1, value: "a" }, { sequence: 2, value: "b" }]
+   * ahead.removeThrough(2); // 2
+   * console.log(queue.length); // 1
+   * ```
+   */
+  readAhead(): ReadAhead<T> {
+    this.#writable();
+    if (!this.#rules.exclusive) throw typeError('readAhead() needs a queue that was opened with "exclusive": others would take the records meanwhile');
+    const parts: AheadParts = {
+      control: this.#control,
+      segments: this.#segments,
+      reader: this.#reader,
+      consumer: this.#consumer,
+      waiting: this.#waiting,
+      turn: () => this.#turn(),
+      removed: (count) => {
+        if (this.#durability.active) this.#durability.removed(count);
+      },
+    };
+    return new ReadAhead<T>(parts);
   }
 
   /** Values from front to back, leased ones included, without removing them. Records removed meanwhile may be passed over. */

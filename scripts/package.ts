@@ -105,9 +105,13 @@ const entries: Readonly<Record<string, string>> = {
   library: "lib/native/library.ts",
   "waiting/worker": "lib/waiting/worker.ts",
   "cli/main": "cli/main.ts",
+  "bridge/bridge": "lib/bridge/bridge.ts",
+  "bridge/nats": "lib/bridge/nats.ts",
+  "bridge/redis": "lib/bridge/redis.ts",
 };
 
-const external = [/^node:/, /^bun:/];
+// The clients of the bridges are for the user to install.
+const external = [/^node:/, /^bun:/, /^@nats-io\//, /^@redis\//];
 
 async function writeScripts(dist: string): Promise<void> {
   const input = Object.entries(entries).filter(([, file]) => existsSync(path.join(root, file)));
@@ -127,7 +131,7 @@ async function writeScripts(dist: string): Promise<void> {
     codeSplitting: {
       groups: [
         { name: "native", test: /\/lib\/(native\/|waiting\/list|errors|builtins|permissions)/, priority: 2 },
-        { name: "lib", test: /\/(lib\/(?!browser|waiting\/worker)|mod\.ts)/, priority: 1 },
+        { name: "lib", test: /\/(lib\/(?!browser|bridge|waiting\/worker)|mod\.ts)/, priority: 1 },
       ],
     },
     minify: false, // and not printed again after terser
@@ -154,21 +158,27 @@ async function minified(code: string): Promise<string> {
   return pragma + result.code;
 }
 
-/** One file: what mod.ts exports, and what that needs, with the comments but for their examples. The sources say all types, so that no compiler has to find them out. */
+/**
+ * What the entries export, and what that needs, with the comments but for their examples. The sources say all types, so that no compiler has to find
+ * them out. What mod.ts and the bridges share is one file, since a class that is declared twice would be two types.
+ */
 async function writeDeclarations(dist: string): Promise<void> {
+  const bridges = Object.entries(entries).filter(([name]) => name.startsWith("bridge/"));
   const bundle = await rolldown({
-    input: { mod: "mod.ts" },
+    input: { mod: "mod.ts", ...Object.fromEntries(bridges) },
     cwd: root,
     platform: "node",
     external,
     plugins: [dts({ generator: "oxc", tsconfig: false, emitDtsOnly: true, sourcemap: false })],
   });
-  await bundle.write({ dir: dist, format: "esm" });
+  await bundle.write({ dir: dist, format: "esm", chunkFileNames: "[name]-[hash].js" });
   await bundle.close();
-  // The examples, a quarter of the file, are in the reference (`npm run docs`).
-  const file = path.join(dist, "mod.d.ts");
+  // The examples, a quarter of the bytes, are in the reference (`npm run docs`).
   const example = /^ *\* @example\n(?: *\*(?!\/)(?! @).*\n)*/gm;
-  writeFileSync(file, readFileSync(file, "utf8").replaceAll(example, "").replaceAll(/(?:^ *\*\n)+(?= *\*\/)/gm, ""));
+  for (const name of globSync("**/*.d.ts", { cwd: dist })) {
+    const file = path.join(dist, name);
+    writeFileSync(file, readFileSync(file, "utf8").replaceAll(example, "").replaceAll(/(?:^ *\*\n)+(?= *\*\/)/gm, ""));
+  }
 }
 
 function writeLibraries(dist: string, libraries: readonly NativeLibrary[]): void {

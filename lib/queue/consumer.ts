@@ -235,6 +235,33 @@ export class Consumer {
   }
 
   /**
+   * Removes all records up to `sequence`, leased ones too, and returns how many. `end` is a copy of the cell behind that record, if there is one: of a reader
+   * that came from the cursor, so that it counts what the cell counts.
+   */
+  removeThrough(sequence: number, end?: Float64Array): number {
+    return this.#locked(() => {
+      const cell = this.#control.consumer.values;
+      const entries = this.#entries(cell);
+      const gone = entries.filter((entry) => entry.sequence <= sequence);
+      let count = gone.length;
+      if (end !== undefined && end[SEQUENCE] === sequence + 1 && (cell[SEQUENCE] as number) <= sequence && (cell[POSITION] as number) < (end[POSITION] as number)) {
+        count += sequence + 1 - (cell[SEQUENCE] as number);
+        for (const word of [POSITION, SEGMENT, OFFSET, SEQUENCE, BYTES]) cell[word] = end[word] as number;
+      }
+      for (; (cell[SEQUENCE] as number) <= sequence && this.#reader.next(cell) !== undefined; count++) this.#segments.trim();
+      this.#assertKept();
+      if (count === 0) {
+        this.#control.release(this.#control.consumer);
+        return 0;
+      }
+      const free = this.#unneeded(cell, entries.filter((entry) => entry.sequence > sequence));
+      for (const entry of gone) this.#forget(entry, cell);
+      this.#finish(cell, free);
+      return count;
+    });
+  }
+
+  /**
    * Removes every record, leased ones too, and returns how many. One commit says so: the lease entries count no more once the cell has
    * their end at 0, and are cleared after it, here or by a repair.
    */

@@ -16,6 +16,12 @@ import type { Control } from "./control.ts";
 /** How many records are taken without a pause before the event loop has its turn. */
 const TURN = 64;
 
+/** Whether there is something to take, and in how many milliseconds there may be without anyone ringing. */
+interface Outlook {
+  readonly ready: boolean;
+  readonly leaseEndsInMs: number;
+}
+
 /** One handle's waits. */
 export class Waiting {
   readonly #control: Control;
@@ -29,9 +35,14 @@ export class Waiting {
 
   /**
    * What `take` finds, now or after waiting for it; undefined when the time is over. `take` is called again and again, and says undefined
-   * for nothing. Rejects with the signal's reason, or `ERR_CLOSED`.
+   * for nothing; `outlook` looks without taking. Rejects with the signal's reason, or `ERR_CLOSED`.
    */
-  async until<R>(take: () => R | undefined, timeoutMs: number | undefined, signal: AbortSignal | undefined): Promise<R | undefined> {
+  async until<R>(
+    take: () => R | undefined,
+    timeoutMs: number | undefined,
+    signal: AbortSignal | undefined,
+    outlook: () => Outlook = () => this.#consumer.outlook(),
+  ): Promise<R | undefined> {
     const deadline = timeoutMs === undefined ? Infinity : performance.now() + timeoutMs;
     for (;;) {
       signal?.throwIfAborted();
@@ -42,12 +53,12 @@ export class Waiting {
         return found;
       }
       if (performance.now() >= deadline) return undefined;
-      await this.#sleep({ deadline, signal });
+      await this.#sleep({ deadline, signal }, outlook);
     }
   }
 
   /** Sleeps until there may be a record, or the time is over, or a lease ends, or it is this handle's turn. */
-  #sleep({ deadline = Infinity, signal }: WaitLimits): Promise<Outcome> {
+  #sleep({ deadline = Infinity, signal }: WaitLimits, outlook: () => Outlook): Promise<Outcome> {
     const control = this.#control;
     const hf = native();
     const open = (): void => {
@@ -59,7 +70,7 @@ export class Waiting {
       return waitFor({ expected: 0, address: () => 0, changed }, { deadline, signal });
     }
     const bell = control.expect();
-    const { ready, leaseEndsInMs } = this.#consumer.outlook();
+    const { ready, leaseEndsInMs } = outlook();
     if (ready) return Promise.resolve("woken");
     return waitFor({
       expected: bell,
@@ -69,7 +80,7 @@ export class Waiting {
       },
       changed: () => {
         open();
-        return hf.hf_load64(control.bell, 0) !== bell || this.#consumer.outlook().ready;
+        return hf.hf_load64(control.bell, 0) !== bell || outlook().ready;
       },
     }, { deadline: Math.min(deadline, performance.now() + leaseEndsInMs), signal });
   }

@@ -4,7 +4,7 @@
  *
  * Usage: every_call.ts QUEUE AT before|after SCENARIO, AT being a number, counted from the first call, or NAME#NUMBER, of one function
  */
-import { type Lease, Queue } from "../../mod.ts";
+import { type Lease, Queue, type ReadAhead } from "../../mod.ts";
 
 /** A record's payload: its name in two letters, and as many bytes as the scenario wants. */
 const SMALL = 40;
@@ -33,6 +33,13 @@ export class Actor {
     this.#say(`taking ${count}`);
     const values = count === 1 ? [this.queue.pop() as string] : this.queue.popMany(count);
     this.#say(`took ${values.map(nameOf).join(" ")}`);
+  }
+
+  /** Removes the first records, of those that were read ahead. */
+  removeThrough(ahead: ReadAhead<string>, names: readonly string[]): void {
+    this.#say(`taking ${names.length}`);
+    ahead.removeThrough(names.length);
+    this.#say(`took ${names.join(" ")}`);
   }
 
   lease(leaseMs?: number): Lease<string> {
@@ -95,6 +102,8 @@ export interface Scenario {
   readonly deadLetters?: number;
   /** The opening is counted, too. */
   readonly opens?: boolean;
+  /** The child consumes alone. */
+  readonly exclusive?: boolean;
   /** There is no queue yet. */
   readonly creates?: boolean;
 }
@@ -106,6 +115,12 @@ const three = [["a1", LARGE], ["a2", LARGE], ["a3", LARGE]] as const;
 const twenty = Array.from({ length: 20 }, (_, i) => [`${i < 10 ? "d" : "e"}${i % 10}`, HUGE] as const);
 /** Four segments. */
 const seven = [...three, ["a4", LARGE], ["a5", LARGE], ["a6", LARGE], ["a7", LARGE]] as const;
+
+function readAll(actor: Actor, max: number): ReadAhead<string> {
+  const ahead = actor.queue.readAhead();
+  ahead.next(max);
+  return ahead;
+}
 
 export const scenarios: Readonly<Record<string, Scenario>> = {
   // The first of a handle goes step by step: it does not know the segment yet. From the second on it is one native call.
@@ -135,6 +150,18 @@ export const scenarios: Readonly<Record<string, Scenario>> = {
       leases.forEach((lease) => actor.release(lease));
     },
     act: (actor) => actor.take(9),
+  },
+  "removeThrough, to where the reader has been": {
+    before: seven,
+    exclusive: true,
+    begin: (actor) => readAll(actor, 9),
+    act: (actor, ahead) => actor.removeThrough(ahead, ["a1", "a2", "a3", "a4", "a5", "a6", "a7"]),
+  },
+  "removeThrough, to a record in between": {
+    before: seven,
+    exclusive: true,
+    begin: (actor) => readAll(actor, 9),
+    act: (actor, ahead) => actor.removeThrough(ahead, ["a1", "a2", "a3", "a4", "a5"]),
   },
   "lease": { before: two, act: (actor) => void actor.lease() },
   "lease over a segment end": { before: three, popped: 2, act: (actor) => void actor.lease() },
@@ -313,9 +340,9 @@ if (import.meta.main) {
     const [chosen, number] = at.includes("#") ? at.split("#") : [undefined, at];
     return mortal.arm(Number(number), when, chosen);
   };
-  const { begin, act, opens = false, deadLetters } = scenarios[name] as Scenario;
+  const { begin, act, opens = false, deadLetters, exclusive = false } = scenarios[name] as Scenario;
   const letters = deadLetters === undefined ? {} : { maxAttempts: 1, deadLetter: deadLettersOf(path) };
-  const open = (): Actor => new Actor(Queue.open<string>(path, { codec: "text", capacityBytes: 8192, ...letters }), say);
+  const open = (): Actor => new Actor(Queue.open<string>(path, { codec: "text", capacityBytes: 8192, exclusive, ...letters }), say);
   let state: { readonly calls: number };
   if (opens) {
     state = arm();

@@ -1,7 +1,7 @@
 /** The programs in README.md and in docs/ run as they stand, and say what comes: a reader will copy them. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { compared, documents, programsOf, runPrograms } from "../support/documents.ts";
+import { compared, documents, needsServer, programsOf, runPrograms } from "../support/documents.ts";
 import { children } from "../support/spawn.ts";
 import { temporaryFiles } from "../support/temporary.ts";
 
@@ -9,7 +9,7 @@ const files = temporaryFiles();
 const processes = children();
 
 for (const document of documents) {
-  const programs = programsOf(document);
+  const programs = programsOf(document).filter((program) => !needsServer(program));
   if (programs.length === 0) continue;
   test(`the programs in ${document} run`, () => runPrograms([{ where: document, programs }], files, processes));
 }

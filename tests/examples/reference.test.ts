@@ -53,7 +53,7 @@ test(types, skipFor(types, currentRuntime === "node" ? undefined : "tsc says the
     programs.forEach((program, i) => fs.writeFileSync(join(folder, nameOf(where, i)), program));
   }
   const options = {
-    paths: { holdfast: [join(root, "mod.ts")] },
+    paths: { holdfast: [join(root, "mod.ts")], "holdfast/bridge/*": [join(root, "lib/bridge/*.ts")] },
     typeRoots: [join(root, "node_modules/@types"), join(root, "node_modules")],
     declaration: false,
     isolatedDeclarations: false,

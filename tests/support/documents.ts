@@ -25,6 +25,11 @@ export function programsOf(document: string): string[] {
   return tokensOf(document).filter((token): token is Tokens.Code => token.type === "code" && token.lang === "ts").map(({ text }) => text);
 }
 
+/** Whether a program needs a server beyond holdfast, so that it can only be type-checked; the tests of the bridges do what it does. */
+export function needsServer(program: string): boolean {
+  return program.includes('from "holdfast/bridge/');
+}
+
 /** Places that programs name, which are a folder of the test instead. */
 const PLACES = /"\/(tmp|run\/shop)\//g;
 
