@@ -196,7 +196,7 @@ export function helpOf(declared: Command): string {
 }
 
 /** The help of several commands: all, or those of a group. */
-export function overview(commands: readonly Command[], group: string | undefined): string {
+export function overview(commands: readonly Pick<Command, "name" | "summary">[], group: string | undefined): string {
   const title = group === undefined ? "Usage: holdfast COMMAND [options]" : `Usage: holdfast ${group} COMMAND [options]`;
   const about = group === undefined ? "\n\nMemory-mapped files, shared counters, metrics and persistent queues from the shell." : "";
   const rows = commands.map(({ name, summary }) => [name, summary] as const);

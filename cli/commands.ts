@@ -17,6 +17,9 @@ const MODULES: Readonly<Record<string, () => Promise<{ readonly commands: readon
   doctor: () => import("./commands/doctor.ts"),
 };
 
+/** As the list of commands shows it; ../bridge.ts parses and helps by itself. */
+const BRIDGE = { name: "bridge", summary: "carry records to and from NATS JetStream or Redis Streams" };
+
 /** All commands. */
 export async function allCommands(): Promise<Command[]> {
   const modules = await Promise.all(Object.values(MODULES).map((load) => load()));
@@ -48,10 +51,10 @@ export async function find(args: readonly string[]): Promise<{ found: Command; r
   const helped = leading.some(isHelp);
   if (leading.includes("--version")) return `${version()}\n`;
   if (first === "help" && second !== undefined) return await find([...args.slice(start + 1), "--help"]);
-  if (first === "help" || (first === undefined && helped)) return overview(await allCommands(), undefined);
+  if (first === "help" || (first === undefined && helped)) return overview([...(await allCommands()), BRIDGE], undefined);
   if (first === undefined) throw new UsageError("which command?");
   const load = Object.hasOwn(MODULES, first) ? MODULES[first] : undefined;
-  if (load === undefined) throw unknown(first, Object.keys(MODULES));
+  if (load === undefined) throw unknown(first, [...Object.keys(MODULES), BRIDGE.name]);
   const { commands } = await load();
   const [only] = commands;
   if (only?.name === first) return { found: only, rest: [...leading, ...args.slice(start + 1)] };

@@ -14,6 +14,8 @@ import { dieOf } from "./signals.ts";
 async function main(args: readonly string[]): Promise<number> {
   let helpFor = "";
   try {
+    // It has clients of its own to load, and a table of options that depends on the engine.
+    if (args[0] === "bridge") return await (await import("./bridge.ts")).bridge(args.slice(1));
     const chosen = await find(args);
     if (typeof chosen === "string") {
       await write(chosen);

@@ -14,7 +14,7 @@ import { type Engine, engines, missingServer, Server } from "./servers.ts";
 
 const files = temporaryFiles();
 const processes = children();
-const program = join(root, "tests/bridge/cli_main.ts");
+const program = join(root, "cli/main.ts");
 const servers: Server[] = [];
 const running = new Set<ChildProcess>();
 const killAll = (): void => {
@@ -27,7 +27,7 @@ atEnd(async () => {
 }, killAll);
 
 function run(args: readonly string[], env: NodeJS.ProcessEnv = {}): Promise<Ending> {
-  const [executable, all] = commandLine(currentRuntime, program, ...args);
+  const [executable, all] = commandLine(currentRuntime, program, "bridge", ...args);
   return processes.run(executable, all, { env: { ...process.env, ...env } });
 }
 
@@ -41,7 +41,7 @@ interface Live {
 
 /** A command that runs until it is told to end. */
 function started(args: readonly string[], env: NodeJS.ProcessEnv = {}): Live {
-  const [executable, all] = commandLine(currentRuntime, program, ...args);
+  const [executable, all] = commandLine(currentRuntime, program, "bridge", ...args);
   const child = spawn(executable, all, { stdio: ["ignore", "pipe", "pipe"], env: { ...process.env, ...env } });
   running.add(child);
   const gone = new Promise<number | null>((resolve) => child.once("close", (code) => resolve(code))).finally(() => running.delete(child));
