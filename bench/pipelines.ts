@@ -2,6 +2,7 @@
  * The queue between processes: `npm run bench:queue`. Producers and consumers of one runtime on one queue, 64 bytes, codec "bytes",
  * durability "process". Rounds go through the runtimes in turn. README.md says what is measured.
  */
+import { spawnSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, realpathSync, rmSync } from "node:fs";
 import os from "node:os";
 import path from "node:path";
@@ -66,6 +67,9 @@ Measures the queue between processes of each runtime.
   --help        print this text
 `;
 
+/** Whether processes can be kept to a CPU each. */
+const canPin: boolean = os.availableParallelism() > 1 && spawnSync("taskset", ["-c", "0", "true"]).status === 0;
+
 /** The members of a pipeline in one runtime, on a queue of their own. */
 class Crew {
   readonly runtime: Runtime;
@@ -79,9 +83,14 @@ class Crew {
     const own = path.join(folder, `${pipeline.name}-${runtime}`);
     mkdirSync(own);
     const paced = pipeline.perSecond !== undefined;
-    const start = (role: string): Child => new Child(`${role} of ${pipeline.name} in ${runtime}`, ...scriptOf(runtime, "member.ts", role, own));
-    this.#producers = Array.from({ length: pipeline.producers }, () => start(paced ? "pace" : "produce"));
-    this.#consumers = Array.from({ length: pipeline.consumers }, () => start(paced ? "hear" : "consume"));
+    const start = (role: string, cpu?: number): Child => {
+      const [exe, args] = scriptOf(runtime, "member.ts", role, own);
+      const what = `${role} of ${pipeline.name} in ${runtime}`;
+      return cpu === undefined || !canPin ? new Child(what, exe, args) : new Child(what, "taskset", ["-c", String(cpu), exe, ...args]);
+    };
+    // What paces spins between two records: on the consumer's CPU it would be measured how long the scheduler lets it.
+    this.#producers = Array.from({ length: pipeline.producers }, () => (paced ? start("pace", 1) : start("produce")));
+    this.#consumers = Array.from({ length: pipeline.consumers }, () => (paced ? start("hear", 0) : start("consume")));
   }
 
   async ready(): Promise<void> {

@@ -82,7 +82,7 @@ const POOL_BYTES = 1 << 16;
 let pool: ArrayBuffer = new ArrayBuffer(0);
 let poolUsed = 0;
 
-/** New zeroed bytes for the program to keep: an array of their own, or where that is dear (Deno), a part of a larger buffer that nobody else gets. */
+/** New zeroed bytes for the program to keep: an array of their own, or where that is dear, a part of a larger buffer that nobody else gets. */
 export function newBytes(length: number): Uint8Array<ArrayBuffer> {
   if (length === 0 || length > CARVED_BYTES || !smallArraysAreDear()) return new Uint8Array(length);
   if (poolUsed + length > pool.byteLength) {

@@ -25,7 +25,7 @@ const kept: unknown[] = [];
 export const adapter: Adapter = {
   runtime: "node",
   arraysAreCheap: false,
-  smallArraysAreDear: false,
+  smallArraysAreDear: true,
   get version() {
     return process.versions.node;
   },

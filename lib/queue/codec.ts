@@ -116,7 +116,7 @@ const bytes: PayloadCodec = {
   decode: (source, offset, length) => source.slice(offset, offset + length),
 };
 
-/** Where a small array of its own is dear (300 ns in Deno, 30 to 40 elsewhere), a value is a part of a larger buffer. */
+/** Where a small array of its own is dear, a value is a part of a larger buffer. */
 const carvedBytes: PayloadCodec = {
   ...bytes,
   decode: (source, offset, length) => new Uint8Array(source.buffer, offset, length),
