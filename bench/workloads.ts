@@ -96,8 +96,8 @@ export const workloads: readonly Workload[] = [
   { name: "counter-add-4", title: "Counters.add, 4 processes", ...atomic, processes: together, goals: each({ ratio: 1.5 }) },
   { name: "metric-inc", title: "Counter.inc of Metrics", ...atomic, subjects: ["c", ...runtimes], goals: each({ ratio: 1.5, to: "counter-add" }) },
   { name: "atomic-load", title: "mapping.atomics.load", ...atomic },
-  { name: "queue-push-pop", title: "Queue.push then pop, 64 bytes", ...queue },
-  { name: "queue-push", title: "Queue.push alone, 64 bytes", ...queue },
+  { name: "queue-push-pop", title: "Queue.push then pop, 64 bytes", ...queue, goals: { ...each({ ns: 200 }), deno: { ns: 320 } } },
+  { name: "queue-push", title: "Queue.push alone, 64 bytes", ...queue, goals: each({ ns: 70 }) },
   { name: "queue-pop", title: "Queue.pop alone, 64 bytes", ...queue },
   { name: "queue-push-each", title: 'Queue.push, durability "each"', ...durable, goals: each({ ratio: 1.1 }) },
   {

@@ -450,7 +450,7 @@ export class Queue<T = JsonValue> implements Disposable {
     native();
     const maxBytes = fixedSize ? capacityBytes : (maxCapacityBytes ?? 0);
     const shape: Shape = { ...shapeOf(maxBytes === 0 ? capacityBytes : Math.min(capacityBytes, maxBytes), maxBytes), log, retainBytes, retainMs };
-    if (mode === "rw" && !fileSystem(directory, () => fs.existsSync(directory))) createQueue(directory, shape, permissions);
+    if (mode === "rw" && !fileSystem(directory, () => fs.existsSync(directory))) createQueue(directory, shape, permissions, durability !== "process");
     const opened = openControl(name, directory, mode, log, group === undefined ? undefined : { name: group, start: groupStart ?? "oldest" });
     const { control } = opened;
     try {
