@@ -189,6 +189,8 @@ function commandOf(runtime: Runtime, files: readonly string[], report: string): 
         // Most of the time a file waits for the children that it has started; with 2 CPUs Node would run one file at a time.
         `--test-concurrency=${AT_ONCE}`,
         "--disable-warning=ExperimentalWarning",
+        // Node 26.10 may end the process with a failed check of V8 if it ends while native calls are being compiled (docs/caveats.md).
+        "--no-concurrent-recompilation",
         ...reporter("spec", "stdout"),
         ...reporter("junit", report),
         ...(only === undefined ? [] : [`--test-name-pattern=${escape(only)}`]),
