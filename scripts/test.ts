@@ -14,7 +14,7 @@ import { type Case, readJUnit } from "./junit.ts";
 import { buildPackage, noPackage } from "./package.ts";
 import { root, toolsDir } from "./project.ts";
 
-/** Test files that run at once, where the runtime can do that. */
+/** Test files that run at once under Node, each in a process of its own. (Deno would run them in threads of one process, whose CPU time is measured.) */
 const AT_ONCE = Math.max(2, os.availableParallelism());
 
 const runtimes = ["node", "bun", "deno"] as const;
@@ -59,7 +59,6 @@ const env: NodeJS.ProcessEnv = {
   PATH: `${bin}${path.delimiter}${process.env.PATH ?? ""}`,
   // Caches inside the checkout; nothing is fetched and nobody is asked.
   DENO_DIR: path.join(toolsDir, "deno"),
-  DENO_JOBS: String(AT_ONCE),
   DENO_NO_PROMPT: "1",
   DENO_NO_UPDATE_CHECK: "1",
   BUN_RUNTIME_TRANSPILER_CACHE_PATH: "0",
@@ -208,7 +207,6 @@ function commandOf(runtime: Runtime, files: readonly string[], report: string): 
     case "deno":
       return [path.join(bin, "deno"), [
         "test",
-        "--parallel",
         "--allow-all",
         "--no-check", // tsc has checked; Deno brings another TypeScript
         `--junit-path=${report}`,
