@@ -394,7 +394,7 @@ export class Queue<T = JsonValue> implements Disposable {
     this.recovered = recovered;
     this.#control = control;
     this.#codec = codec;
-    this.#segments = new Segments(control);
+    this.#segments = new Segments(control, rules.durability.mode === "process");
     this.#leases = new LeaseTable(control);
     this.#reader = new Reader(control, this.#segments, this.#leases, codec);
     this.#producer = new Producer(control, this.#segments);
@@ -450,7 +450,7 @@ export class Queue<T = JsonValue> implements Disposable {
     native();
     const maxBytes = fixedSize ? capacityBytes : (maxCapacityBytes ?? 0);
     const shape: Shape = { ...shapeOf(maxBytes === 0 ? capacityBytes : Math.min(capacityBytes, maxBytes), maxBytes), log, retainBytes, retainMs };
-    if (mode === "rw" && !fileSystem(directory, () => fs.existsSync(directory))) createQueue(directory, shape, permissions, durability !== "process");
+    if (mode === "rw" && !fileSystem(directory, () => fs.existsSync(directory))) createQueue(directory, shape, permissions);
     const opened = openControl(name, directory, mode, log, group === undefined ? undefined : { name: group, start: groupStart ?? "oldest" });
     const { control } = opened;
     try {

@@ -608,10 +608,9 @@ function readShape({ fields }: Header, path: string): Shape {
 
 /**
  * Creates the queue's directory, whole before its name exists. False if something of that name was there or came first; it is
- * left alone. `filled` has its segments be written and not only reserved, for who syncs each record: the first sync of a page that is only reserved writes
- * the file system's journal as well.
+ * left alone.
  */
-export function createQueue(directory: string, shape: Shape, permissions: number, filled: boolean): boolean {
+export function createQueue(directory: string, shape: Shape, permissions: number): boolean {
   const temporary = temporaryName(directory);
   // Who may read the files may list the directory.
   const listing = permissions | ((permissions & 0o444) >> 2) | 0o700;
@@ -621,7 +620,7 @@ export function createQueue(directory: string, shape: Shape, permissions: number
     for (let segment = 1; segment <= 1 + shape.spares; segment++) {
       const base = segment === 1 ? FIRST_BASE : 0;
       const path = join(temporary, segmentName(segment));
-      createSegment(path, { queueId: id, id: segment, byteLength: shape.segmentBytes, base, permissions, durable: true, filled });
+      createSegment(path, { queueId: id, id: segment, byteLength: shape.segmentBytes, base, permissions, durable: true });
     }
     writeControl(join(temporary, CONTROL_NAME), id, shape, permissions);
     syncDirectory(temporary);

@@ -80,11 +80,17 @@ export class Segments {
   readonly #hf: NativeFunctions;
   readonly #mapped = new Map<number, Region>();
   readonly #permissions: number;
+  readonly #filled: boolean;
   // The one asked for last, which is nearly always the one asked for next.
   #lastId = 0;
   #last: Region | undefined;
 
-  constructor(control: Control) {
+  /**
+   * With `filled`, segments are written and mapped as a whole before they are used. Not for who syncs: the kernel keeps what is written in large pieces,
+   * and writes a piece as a whole when a page of it has changed.
+   */
+  constructor(control: Control, filled = true) {
+    this.#filled = filled;
     this.#control = control;
     this.#hf = native();
     this.#permissions = fileSystem(control.directory, () => fs.statSync(join(control.directory, "control"))).mode & 0o777;
@@ -158,7 +164,7 @@ export class Segments {
     const id = this.#newId(tail);
     const byteLength = Math.max(shape.segmentBytes, Math.ceil(needed / 4096) * 4096);
     const permissions = this.#permissions;
-    createSegment(this.#path(id), { queueId: this.#control.id, id, byteLength, base: 0, permissions, filled: true });
+    createSegment(this.#path(id), { queueId: this.#control.id, id, byteLength, base: 0, permissions, filled: this.#filled });
     try {
       this.get(id);
     } catch (error) {
@@ -174,6 +180,7 @@ export class Segments {
    * id by then, meets the error.
    */
   #faulted(id: number): number {
+    if (!this.#filled) return id;
     try {
       const { address, byteLength } = this.get(id);
       this.#hf.hf_advise(address, Math.min(byteLength, FAULTED_BYTES), advices["populate-write"]);
