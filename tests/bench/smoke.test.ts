@@ -13,7 +13,6 @@ import { workloads } from "../../bench/workloads.ts";
 const root = path.resolve(import.meta.dirname, "../..");
 const bench = path.join(root, "bench", "run.ts");
 const pipelines = path.join(root, "bench", "pipelines.ts");
-const peers = path.join(root, "bench", "peers.ts");
 
 /** A test that runs in Node alone: bench/run.ts starts the other runtimes itself. */
 function nodeTest(name: string, body: () => Promise<void>): void {
@@ -86,10 +85,4 @@ nodeTest("bench: the queue between processes, every pipeline in every runtime", 
   assert.equal(code, 0, stderr);
   for (const runtime of ["node", "bun", "deno"]) assert.equal(stdout.match(new RegExp(`│ ${runtime} `, "g"))?.length, 5, stdout);
   assert.equal((await runScript(pipelines, "--only", "nothing")).code, 2);
-});
-
-nodeTest("bench:peers: every subject counts right and loses no record", async () => {
-  const { code, stdout, stderr } = await runScript(peers, "--smoke", "--rounds", "1");
-  assert.equal(code, 0, stderr);
-  for (const title of ["holdfast, Node", "SQLite (bun:sqlite), Bun", "Deno KV, Deno"]) assert.ok(stdout.includes(title), stdout);
 });
