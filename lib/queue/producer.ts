@@ -100,10 +100,10 @@ export class Producer {
         }
         writeMark(control, side.values, mark);
       }
+      this.#useTail(side.values);
       // From here on they may be part of the queue, even if the commit reports a failure.
       const rolled = this.#taken.length > 0;
       if (rolled) this.#taken.length = 0;
-      this.#useTail(side.values);
       if (count === 0 && mark === undefined) control.release(side);
       else if (control.commit(side) && count > 0) control.ring(count);
       if (rolled) this.afterRoll?.();

@@ -7,6 +7,7 @@ import { BOOT, CONSUMER_CELLS, CONSUMER_LOCK, LEASE, LEASES, PRODUCER_CELLS, SLO
 import { Queue, type QueueReport } from "../../mod.ts";
 import { assertThrows, mapError } from "../support/errors.ts";
 import { currentRuntime } from "../support/runtimes.ts";
+import { assertHas, fill, open, patch, text, texts } from "../support/repaired.ts";
 import { skipFor } from "../support/skip.ts";
 import { children } from "../support/spawn.ts";
 import { temporaryFiles } from "../support/temporary.ts";
@@ -14,48 +15,9 @@ import { temporaryFiles } from "../support/temporary.ts";
 const files = temporaryFiles();
 const child = children();
 
-function patch(path: string, offset: number, bytes: Uint8Array): void {
-  const fd = fs.openSync(path, "r+");
-  fs.writeSync(fd, bytes, 0, bytes.byteLength, offset);
-  fs.closeSync(fd);
-}
-
-const text = (i: number): string => `${i}${"x".repeat(i % 50)}`;
-const texts = (from: number, to: number): string[] => Array.from({ length: to - from }, (_, i) => text(from + i));
-
-/** 0 to 39 consumed, 40 leased (twice), 41 acknowledged, up to 299. */
-function fill(path: string): string[] {
-  {
-    using queue = Queue.open<string>(path, { codec: "text", capacityBytes: 8192 });
-    queue.pushMany(texts(0, 300));
-    queue.popMany(40);
-    queue.lease()?.release();
-    queue.lease();
-    queue.lease()?.ack();
-  }
-  return [text(40), ...texts(42, 300)];
-}
-
 const open8192 = (path: string): Queue<string> => Queue.open<string>(path, { codec: "text", capacityBytes: 8192 });
-const open = (path: string): Queue<string> => Queue.open<string>(path, { codec: "text" });
 const bytesOf = (path: string): Record<string, string> => Object.fromEntries(fs.readdirSync(path).sort().map((name) => [name, fs.readFileSync(join(path, name), "base64")]));
 const highest = (path: string): number => Queue.verify(path).lastSequence as number;
-
-/** Asserts that the queue has these, works, and is sound. */
-function assertHas(path: string, expected: readonly string[], what = ""): void {
-  const report = Queue.verify(path);
-  assert.equal(report.ok, true, `${what}\n${report}`);
-  using queue = open(path);
-  assert.equal(queue.recovered, undefined, what);
-  assert.deepEqual([...queue], expected, what);
-  assert.equal(queue.length, expected.length, what);
-  assert.equal(queue.push("one more"), true);
-  assert.deepEqual(queue.popMany(expected.length + 5), [...expected, "one more"], what);
-  assert.equal(queue.length, 0);
-  assert.equal(queue.byteLength, 0);
-  queue.pushMany(texts(0, 400));
-  assert.equal(queue.popMany(500).length, 400);
-}
 
 test("a sound queue is left alone", () => {
   const path = files.next("queue");
