@@ -7,22 +7,17 @@
  */
 import assert from "node:assert/strict";
 import * as fs from "node:fs";
-import * as os from "node:os";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { LEASES, SLOTS } from "../../lib/layout/queue.ts";
 import { Queue, type QueueReport } from "../../mod.ts";
-import { randomFrom } from "../support/fuzz.ts";
-import { assertAmong, copyOf, damage, errorOf, type Files, type FuzzFigures, readFiles, sameFiles, valueOf, writeFiles } from "./queue_fuzz.ts";
+import { assertAmong, errorOf, type Files, fuzz, type FuzzFigures, type FuzzOptions, main, type Outcome, readFiles, type Sample, sameFiles, valueOf, writeFiles } from "./queue_fuzz.ts";
 
 const GROUPS = ["a", "b"];
 const NEW = ["new one", "new two"];
 
-/** A sound log as it lies on disk. */
-interface Template {
-  readonly name: string;
-  readonly id: string;
-  readonly files: Files;
+/** A sound log. */
+interface Template extends Sample {
   readonly pushed: readonly string[];
   /** What each group has yet to remove, in order, leased records included. */
   readonly left: ReadonlyMap<string, readonly string[]>;
@@ -101,14 +96,6 @@ function sameButSlots(path: string, files: Files): boolean {
   now.set(control.subarray(SLOTS, LEASES), SLOTS);
   fs.writeFileSync(join(path, "control"), now);
   return sameFiles(path, files);
-}
-
-interface Outcome {
-  readonly refused: boolean;
-  readonly failed: boolean;
-  readonly report: QueueReport | undefined;
-  readonly repaired: QueueReport | undefined;
-  readonly kept: number;
 }
 
 /** One damaged directory, all through. */
@@ -231,50 +218,8 @@ function examine(folder: string, files: Files, original: Template, other: Templa
   return { refused: opened === 0, failed, report, repaired, kept };
 }
 
-/** Runs `count` rounds from round `first` on. */
-export function fuzzLogs({ folder, count, seed, first = 0 }: { folder: string; count: number; seed: number; first?: number }): FuzzFigures {
-  const every = templates(folder);
-  const figures = { rounds: 0, seed, refused: 0, failed: 0, unnoticed: 0, damaged: 0, thrown: 0, recovered: 0, kept: 0, lost: 0, slowestMs: 0 };
-  for (let round = first; round < first + count; round++) {
-    const random = randomFrom(seed * 1_000_003 + round);
-    const chosen = every[random(every.length)] as Template;
-    const other = every[(every.indexOf(chosen) + 1 + random(every.length - 1)) % every.length] as Template;
-    const files = copyOf(chosen.files);
-    const done = Array.from({ length: random(4) === 0 ? 2 + random(3) : 1 }, () => damage(files, other.files, random));
-    const start = performance.now();
-    try {
-      // With the control file of another log it is that log, of which most is missing.
-      const control = files.get("control");
-      const isOther = control !== undefined && Buffer.from(control.subarray(24, 40)).toString("hex") === other.id;
-      const { refused, failed, report, repaired, kept } = examine(join(folder, "round"), files, isOther ? other : chosen, isOther ? chosen : other);
-      figures.rounds++;
-      if (refused) figures.refused++;
-      if (failed) figures.failed++;
-      if (report === undefined) figures.thrown++;
-      else if (!report.ok) figures.damaged++;
-      else figures.unnoticed++;
-      if (repaired?.quarantine !== undefined) {
-        figures.recovered++;
-        figures.kept += kept;
-        figures.lost += repaired.lost;
-      }
-    } catch (error) {
-      const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
-      throw new Error(`round ${round}, seed ${seed}, template ${chosen.name}: ${done.join("; ")}: ${text.slice(0, 4000)}`);
-    }
-    const took = performance.now() - start;
-    figures.slowestMs = Math.max(figures.slowestMs, Math.round(took));
-    assert.ok(took < 15_000, `round ${round}, seed ${seed} took ${Math.round(took)} ms: ${done.join("; ")}`);
-  }
-  fs.rmSync(join(folder, "round"), { recursive: true, force: true });
-  return figures;
+export function fuzzLogs(options: FuzzOptions): FuzzFigures {
+  return fuzz(options, templates(options.folder), examine);
 }
 
-if (import.meta.url === pathToFileURL(process.argv[1] ?? "").href) {
-  const [count = "5000", seed = "1", first = "0"] = process.argv.slice(2);
-  const folder = fs.mkdtempSync(join(os.tmpdir(), "holdfast-fuzz-"));
-  process.on("exit", () => fs.rmSync(folder, { recursive: true, force: true }));
-  const start = performance.now();
-  const figures = fuzzLogs({ folder, count: Number(count), seed: Number(seed), first: Number(first) });
-  console.log(JSON.stringify({ ...figures, seconds: Math.round((performance.now() - start) / 100) / 10 }));
-}
+if (import.meta.url === pathToFileURL(process.argv[1] ?? "").href) main(fuzzLogs);

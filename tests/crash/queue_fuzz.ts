@@ -17,12 +17,23 @@ import { randomFrom } from "../support/fuzz.ts";
 export type Files = Map<string, Uint8Array>;
 export type Random = (below: number) => number;
 
-/** A sound queue as it lies on disk, and what is in it. */
-interface Template {
+/** A sound directory as it lies on disk. */
+export interface Sample {
   readonly name: string;
   /** The queue's id. */
   readonly id: string;
   readonly files: Files;
+}
+
+export interface FuzzOptions {
+  readonly folder: string;
+  readonly count: number;
+  readonly seed: number;
+  readonly first?: number;
+}
+
+/** A sound queue, and what is in it. */
+interface Template extends Sample {
   /** All values that were ever pushed, in order; and how many of the first are consumed. */
   readonly pushed: readonly string[];
   /** What is in the queue, in order, leased records included. */
@@ -249,7 +260,7 @@ export function assertAmong(found: readonly string[], all: readonly string[], wh
   }
 }
 
-interface Outcome {
+export interface Outcome {
   readonly refused: boolean;
   readonly failed: boolean;
   readonly report: QueueReport | undefined;
@@ -355,14 +366,13 @@ function assertKept(found: readonly string[], report: QueueReport, { values, id 
   if (missing > 0) assert.ok(!report.ok);
 }
 
-/** Runs `count` rounds from round `first` on. */
-export function fuzzQueues({ folder, count, seed, first = 0 }: { folder: string; count: number; seed: number; first?: number }): FuzzFigures {
-  const all = templates(folder);
+/** Runs `count` rounds from round `first` on: damages one of `all` each time, with parts of another, and examines it. */
+export function fuzz<T extends Sample>({ folder, count, seed, first = 0 }: FuzzOptions, all: readonly T[], examineOne: (folder: string, files: Files, original: T, other: T) => Outcome): FuzzFigures {
   const figures = { rounds: 0, seed, refused: 0, failed: 0, unnoticed: 0, damaged: 0, thrown: 0, recovered: 0, kept: 0, lost: 0, slowestMs: 0 };
   for (let round = first; round < first + count; round++) {
     const random = randomFrom(seed * 1_000_003 + round);
-    const chosen = all[random(all.length)] as Template;
-    const other = all[(all.indexOf(chosen) + 1 + random(all.length - 1)) % all.length] as Template;
+    const chosen = all[random(all.length)] as T;
+    const other = all[(all.indexOf(chosen) + 1 + random(all.length - 1)) % all.length] as T;
     const files = copyOf(chosen.files);
     const done = Array.from({ length: random(4) === 0 ? 2 + random(3) : 1 }, () => damage(files, other.files, random));
     const start = performance.now();
@@ -370,7 +380,7 @@ export function fuzzQueues({ folder, count, seed, first = 0 }: { folder: string;
       // With the control file of another queue it is that queue, of which most is missing.
       const control = files.get("control");
       const isOther = control !== undefined && Buffer.from(control.subarray(24, 40)).toString("hex") === other.id;
-      const { refused, failed, report, repaired, kept } = examine(join(folder, "round"), files, isOther ? other : chosen, isOther ? chosen : other);
+      const { refused, failed, report, repaired, kept } = examineOne(join(folder, "round"), files, isOther ? other : chosen, isOther ? chosen : other);
       figures.rounds++;
       if (refused) figures.refused++;
       if (failed) figures.failed++;
@@ -394,11 +404,18 @@ export function fuzzQueues({ folder, count, seed, first = 0 }: { folder: string;
   return figures;
 }
 
-if (import.meta.url === pathToFileURL(process.argv[1] ?? "").href) {
+export function fuzzQueues(options: FuzzOptions): FuzzFigures {
+  return fuzz(options, templates(options.folder), examine);
+}
+
+/** What a program of damaged directories does: COUNT SEED [FIRST] from the command line, a line of figures. */
+export function main(fuzzAll: (options: FuzzOptions) => FuzzFigures): void {
   const [count = "5000", seed = "1", first = "0"] = process.argv.slice(2);
   const folder = fs.mkdtempSync(join(os.tmpdir(), "holdfast-fuzz-"));
   process.on("exit", () => fs.rmSync(folder, { recursive: true, force: true }));
   const start = performance.now();
-  const figures = fuzzQueues({ folder, count: Number(count), seed: Number(seed), first: Number(first) });
+  const figures = fuzzAll({ folder, count: Number(count), seed: Number(seed), first: Number(first) });
   console.log(JSON.stringify({ ...figures, seconds: Math.round((performance.now() - start) / 100) / 10 }));
 }
+
+if (import.meta.url === pathToFileURL(process.argv[1] ?? "").href) main(fuzzQueues);
