@@ -5,7 +5,7 @@
  */
 import * as fs from "node:fs";
 import { resolve } from "node:path";
-import { fileSystem } from "./files.ts";
+import { fileSystem, unlink } from "./files.ts";
 
 /** Something to be removed. */
 interface Doomed {
@@ -68,7 +68,7 @@ export function doom(path: string, fd: number, holder: object): () => void {
   return whenGone(holder, () => {
     fileSystem(place, () => {
       const stat = fs.statSync(place, { throwIfNoEntry: false });
-      if (stat !== undefined && stat.dev === dev && stat.ino === ino) fs.rmSync(place, { force: true });
+      if (stat !== undefined && stat.dev === dev && stat.ino === ino) unlink(place);
     });
   });
 }

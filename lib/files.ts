@@ -196,6 +196,25 @@ export function syncDirectory(path: string): void {
   }
 }
 
+/** Removes a file that may be gone already. */
+export function unlink(path: string): void {
+  try {
+    // Not rmSync: in Node its errors other than the most common have no code.
+    fs.unlinkSync(path);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw fromFileSystem(error, path);
+  }
+}
+
+/** Removes what an operation that failed, or is through with it, leaves behind. If that fails as well, it is the operation's own error that counts. */
+export function discard(path: string, options: { readonly recursive?: boolean } = {}): void {
+  try {
+    fs.rmSync(path, { ...options, force: true });
+  } catch {
+    // A later sweep may find it; nobody refers to it.
+  }
+}
+
 /** A name beside `path` that nobody else uses. */
 export function temporaryName(path: string): string {
   return join(dirname(path), `.${basename(path)}.${randomBytes(8).toString("hex")}.tmp`);
@@ -228,6 +247,6 @@ export function createWhole(
     return true;
   } finally {
     fs.closeSync(fd);
-    fs.rmSync(temporary, { force: true });
+    discard(temporary);
   }
 }

@@ -7,7 +7,7 @@ import * as fs from "node:fs";
 import { type CellHost, Int64Atomics } from "./atomics.ts";
 import { abortSignal, boolean, checkBytes, checkInteger, checkOptions, checkPath, checkRange, integer, oneOf } from "./checks.ts";
 import { check, closedError, errno, fromFileSystem, invalidType, MapError, nativeError, outOfRange, rangeError, readOnlyError } from "./errors.ts";
-import { Descriptor, fileSystem, openRegular, reserve } from "./files.ts";
+import { Descriptor, discard, fileSystem, openRegular, reserve } from "./files.ts";
 import { lineAt, linesOf, streamOf } from "./mapping/lines.ts";
 import { openFile } from "./mapping/open.ts";
 import {
@@ -278,7 +278,7 @@ export class Mapping implements Disposable {
       return new Mapping({ region: mapFile(fd, byteLength, plan, name), file, plan, path: name, existed });
     } catch (error) {
       file.close();
-      if (!existed) fs.rmSync(name, { force: true });
+      if (!existed) discard(name);
       throw error;
     }
   }

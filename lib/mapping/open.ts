@@ -5,7 +5,7 @@
  */
 import * as fs from "node:fs";
 import { errno, rangeError, systemError } from "../errors.ts";
-import { fileSystem, openRegular, reserve } from "../files.ts";
+import { discard, fileSystem, openRegular, reserve } from "../files.ts";
 import type { FilePlan } from "./options.ts";
 
 /** A file that is ready to be mapped. */
@@ -54,7 +54,7 @@ export function openFile(path: string, plan: FilePlan): OpenedFile {
     return { fd, existed, byteLength: prepare(path, plan, fd, opened.byteLength) };
   } catch (error) {
     fs.closeSync(fd);
-    if (!existed) fs.rmSync(path, { force: true });
+    if (!existed) discard(path);
     throw error;
   }
 }

@@ -9,7 +9,7 @@
 import * as fs from "node:fs";
 import { join } from "node:path";
 import { whenGone } from "../auto_unlink.ts";
-import { fileSystem, temporaryName } from "../files.ts";
+import { fileSystem, temporaryName, unlink } from "../files.ts";
 import { CONTROL_NAME, groupOfFile, isUnfinishedGroup, segmentId } from "../layout/queue.ts";
 import type { Control } from "./control.ts";
 
@@ -66,7 +66,7 @@ function removeFiles(directory: string): void {
   const names = fs.readdirSync(directory).filter(ours);
   for (const name of names.toSorted((a, b) => Number(b === CONTROL_NAME) - Number(a === CONTROL_NAME))) {
     const path = join(directory, name);
-    if (fs.lstatSync(path, { throwIfNoEntry: false })?.isFile() === true) fs.rmSync(path, { force: true });
+    if (fs.lstatSync(path, { throwIfNoEntry: false })?.isFile() === true) unlink(path);
   }
 }
 

@@ -15,7 +15,7 @@ import * as fs from "node:fs";
 import { join } from "node:path";
 import { randomBytes } from "../builtins.ts";
 import { check, errno, fromFileSystem, MapError, nativeError } from "../errors.ts";
-import { Descriptor, fileSystem, openRegular, readUpTo, reserve, syncDirectory, syncFile, temporaryName, writeFully } from "../files.ts";
+import { Descriptor, discard, fileSystem, openRegular, readUpTo, reserve, syncDirectory, syncFile, temporaryName, writeFully } from "../files.ts";
 import { crc32c, decodeHeader, encodeHeader, HEADER_BYTES, type Header } from "../layout/header.ts";
 import {
   BOOT,
@@ -634,7 +634,7 @@ export function createQueue(directory: string, shape: Shape, permissions: number
     syncDirectory(join(directory, ".."));
     return true;
   } finally {
-    fs.rmSync(temporary, { recursive: true, force: true });
+    discard(temporary, { recursive: true });
   }
 }
 

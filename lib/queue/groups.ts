@@ -17,7 +17,7 @@
 import * as fs from "node:fs";
 import { join } from "node:path";
 import { MapError } from "../errors.ts";
-import { createWhole, Descriptor, fileSystem, openRegular, readUpTo, syncDirectory, writeFully } from "../files.ts";
+import { createWhole, Descriptor, fileSystem, openRegular, readUpTo, syncDirectory, unlink, writeFully } from "../files.ts";
 import { crc32c, decodeHeader, encodeHeader, HEADER_BYTES } from "../layout/header.ts";
 import {
   CONSUMER,
@@ -506,7 +506,7 @@ export class Groups {
     for (let id = retention.values[CONSUMER.segment] as number; id !== last; id = this.#segments.following(id)) live.add(id);
     // Who makes a group holds the retention lock: nobody does now. Nor is there a recovery; one that died may have left files of another number.
     const left = (name: string): boolean => isUnfinishedGroup(name) || (groupOfFile(name)?.rebuilt ?? rebuilt) !== rebuilt;
-    for (const name of fileSystem(directory, () => fs.readdirSync(directory)).filter(left)) fs.rmSync(join(directory, name), { force: true });
+    for (const name of fileSystem(directory, () => fs.readdirSync(directory)).filter(left)) unlink(join(directory, name));
     this.#segments.sweep(live);
   }
 

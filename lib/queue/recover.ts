@@ -17,7 +17,7 @@ import * as fs from "node:fs";
 import { join, resolve } from "node:path";
 import { randomBytes } from "../builtins.ts";
 import { errno, fromFileSystem, MapError } from "../errors.ts";
-import { fileSystem, openRegular, readUpTo, reserve, syncDirectory, syncFile, writeFully } from "../files.ts";
+import { discard, fileSystem, openRegular, readUpTo, reserve, syncDirectory, syncFile, writeFully } from "../files.ts";
 import { crc32c, encodeHeader } from "../layout/header.ts";
 import {
   BOOT,
@@ -409,7 +409,7 @@ class Writer {
   undo(): void {
     if (this.#fd >= 0) fs.closeSync(this.#fd);
     this.#fd = -1;
-    for (const path of this.created) fs.rmSync(path, { force: true });
+    for (const path of this.created) discard(path);
   }
 }
 
@@ -470,10 +470,10 @@ function rebuild(directory: string, found: Scan): QueueReport {
     }
     return new QueueReport({ ...report, notes, quarantine });
   } catch (error) {
-    fs.rmSync(temporary, { force: true });
+    discard(temporary);
     writer.undo();
     // Second names only, unless one of the first is gone already.
-    if (found.names.every((name) => fs.existsSync(join(directory, name)))) fs.rmSync(quarantine, { recursive: true, force: true });
+    if (found.names.every((name) => fs.existsSync(join(directory, name)))) discard(quarantine, { recursive: true });
     throw error;
   } finally {
     // Closed as they are through with; after a failure in the middle (a full disk) one is open.
@@ -737,7 +737,7 @@ function replaceControl(temporary: string, control: string, { names }: Scan): vo
   }
   // Without a control file there was nothing to lock: should another recovery have come first, its result stays.
   fileSystem(control, () => fs.linkSync(temporary, control));
-  fs.rmSync(temporary);
+  discard(temporary);
 }
 
 /** Takes the old names away; each file has another one in the quarantine. What can't be removed is in nobody's way. */

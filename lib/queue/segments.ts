@@ -9,8 +9,8 @@
  */
 import * as fs from "node:fs";
 import { join } from "node:path";
-import { check, fromFileSystem, MapError } from "../errors.ts";
-import { fileSystem, fill, openRegular, readUpTo, reserve, syncFile, writeFully } from "../files.ts";
+import { check, MapError } from "../errors.ts";
+import { discard, fileSystem, fill, openRegular, readUpTo, reserve, syncFile, unlink, writeFully } from "../files.ts";
 import { decodeHeader, encodeHeader, HEADER_BYTES } from "../layout/header.ts";
 import {
   NEXT_SEGMENT,
@@ -59,7 +59,7 @@ export function createSegment(path: string, { queueId, id, byteLength, base, per
     writeFully(fd, word, SEGMENT_WORDS_OFFSET, path);
     if (durable) syncFile(fd, path);
   } catch (error) {
-    fs.rmSync(path, { force: true });
+    discard(path);
     throw error;
   } finally {
     fs.closeSync(fd);
@@ -169,7 +169,7 @@ export class Segments {
       this.get(id);
     } catch (error) {
       // No room for a mapping, say. Who only pushes never sweeps, and each further try would leave one more file.
-      fs.rmSync(this.#path(id), { force: true });
+      discard(this.#path(id));
       throw error;
     }
     return this.#faulted(id);
@@ -303,11 +303,7 @@ export class Segments {
 
   #remove(id: number): void {
     this.#control.assertSame();
-    try {
-      fs.unlinkSync(this.#path(id));
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw fromFileSystem(error, this.#path(id));
-    }
+    unlink(this.#path(id));
   }
 
   #newId(tail: number): number {

@@ -15,7 +15,7 @@ import * as fs from "node:fs";
 import { constants } from "node:os";
 import { randomBytes } from "../builtins.ts";
 import { check, errno, fromFileSystem, invalidType, MapError, outOfRange, systemError } from "../errors.ts";
-import { fileSystem, openRegular, readUpTo, reserve, writeFully } from "../files.ts";
+import { discard, fileSystem, openRegular, readUpTo, reserve, writeFully } from "../files.ts";
 import { crc32c, MAGIC } from "../layout/header.ts";
 import {
   CONTENT,
@@ -307,13 +307,13 @@ function createAt(path: string, plan: ObjectPlan): Omit<NewObject, "name"> {
     plan.fill(fd, CONTENT, path);
     writeFully(fd, seal(extent, crc32c(id)), extent - MARK_BYTES, path);
     link(temporary, path);
-    fs.rmSync(temporary, { force: true });
+    discard(temporary);
     if (plan.lifetime === "owned") return { fd, claim: new Claim("owner", right, path) };
     unlock(owner);
     fs.closeSync(right);
     return { fd, claim: undefined };
   } catch (error) {
-    fs.rmSync(temporary, { force: true });
+    discard(temporary);
     if (fd !== undefined) fs.closeSync(fd);
     fs.closeSync(right);
     throw error;

@@ -41,6 +41,13 @@ test(unmapped, skipFor(unmapped, faultRefusal()), () => {
   assert.deepEqual(said, { codes: ["ENOMEM", "ENOMEM", "ENOMEM"], files: ["control", "segment-1", "segment-2"], all: true });
 });
 
+const stuck = "nor can they be removed: the error is the first one";
+test(stuck, skipFor(stuck, faultRefusal()), () => {
+  const said = unmappable(files.next("queue"), currentRuntime, false) as { codes: string[]; all: boolean };
+  assert.deepEqual(said.codes, ["ENOMEM", "ENOMEM", "ENOMEM"]);
+  assert.ok(said.all);
+});
+
 const failing = "system calls that fail";
 test(failing, skipFor(failing, onlyNode ?? faultRefusal()), async () => {
   const folder = join(files.folder, "faults");

@@ -154,11 +154,12 @@ export function faultViolations({ lost, strange, silent, dead }: FaultRow): numb
 }
 
 /** New segments that can't be mapped: what a program was told that only pushes, and the files there are then. */
-export function unmappable(path: string, runtime: RuntimeName): unknown {
+export function unmappable(path: string, runtime: RuntimeName, removable = true): unknown {
   const [executable, args] = commandLine(runtime, UNMAPPABLE, path);
   // Those that are made when they are needed; the first allocation has 1 and 2.
   const segments = Array.from({ length: 20 }, (_, i) => join(path, `segment-${i + 3}`)).flatMap((segment) => ["-P", segment]);
-  const strace = ["-f", "-qq", "-o", "/dev/null", ...segments, "-e", "trace=mmap", "-e", "inject=mmap:error=ENOMEM", executable, ...args];
+  const kept = removable ? [] : ["-e", "inject=unlink,unlinkat:error=EIO"];
+  const strace = ["-f", "-qq", "-o", "/dev/null", ...segments, "-e", "trace=mmap,unlink,unlinkat", "-e", "inject=mmap:error=ENOMEM", ...kept, executable, ...args];
   const { stdout, stderr } = spawnSync("strace", strace, { encoding: "utf8", timeout: 60_000 });
   if (stdout === "") throw new Error(`${runtime}: ${stderr}`);
   return JSON.parse(stdout);

@@ -300,8 +300,8 @@ export async function cutOnce(disk: Disk, report: CutReport, consumer: "pop" | "
   }
   promises.settle(time);
   if (errors.length > 0) throw new Error(`a child failed: ${errors.join("")}`);
-  const odd = promises.errors.filter((code) => !/^(ERR_DURABILITY|EIO|EROFS|EFAULT|ERR_FAULT|ERR_CORRUPT)$/.test(code));
-  if (odd.length > 0) throw new Error(`a child met ${odd.join()}`);
+  const odd = promises.errors.filter((error) => !/^(ERR_DURABILITY|EIO|EROFS|EFAULT|ERR_FAULT|ERR_CORRUPT) /.test(error));
+  if (odd.length > 0) throw new Error(`a child met ${odd.join("; ")}`);
   disk.mount();
   try {
     const taken = consumer === undefined ? 0 : 1;

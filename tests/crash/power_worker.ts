@@ -14,6 +14,7 @@ import * as fs from "node:fs";
 import { native } from "../../lib/native/native.ts";
 import type { NativeFunctions } from "../../lib/native/symbols.ts";
 import { Queue } from "../../mod.ts";
+import { currentRuntime } from "../support/runtimes.ts";
 
 /** A record: who pushed it, its number, and some bytes, so that records differ in length. */
 export type Numbered = [producer: number, number: number, filler: string];
@@ -68,6 +69,7 @@ try {
   // The power is gone: whatever the program is told, it must be told.
   const { code, removed = [] } = error as { code?: string; removed?: Numbered[] };
   for (const [from, number] of removed) say(`T ${from} ${number}`);
-  say(`E ${code}`);
+  // In one line, and with the code first.
+  say(`E ${code} ${currentRuntime} ${String((error as Error).stack).replaceAll("\n", " ")}`);
   process.exit(0);
 }
