@@ -104,7 +104,8 @@ export function format({ date, smoke, machine, results }: Report): string {
     style: { head: [], border: [], compact: true },
   });
   let last = "";
-  for (const { workload, subject, min, median, max, ratio } of results) {
+  for (const result of results) {
+    const { workload, subject, min, median, max, ratio } = result;
     const definition = workloads.find(({ name }) => name === workload);
     const goal = definition?.goals?.[subject];
     table.push([
@@ -114,7 +115,7 @@ export function format({ date, smoke, machine, results }: Report): string {
       number(median),
       number(max),
       number(ratio),
-      goal === undefined ? "" : verdict(goal, subject, min, ratio, results, smoke),
+      goal === undefined ? "" : verdict(goal, result, results, smoke),
     ]);
     last = workload;
   }
@@ -123,9 +124,15 @@ export function format({ date, smoke, machine, results }: Report): string {
   return [...facts, table.toString(), note].join("\n");
 }
 
-/** A goal, and whether the fastest round reached it. */
-function verdict(goal: Goal, subject: Subject, min: number, ratio: number, results: readonly Result[], smoke: boolean): string {
+/** A goal, and whether the fastest round reached it; where another way is beside it, whether the median of the rounds' ratios did. */
+function verdict(goal: Goal, { workload, subject, rounds, min, ratio }: Result, results: readonly Result[], smoke: boolean): string {
   if ("ns" in goal) return outcome(`≤ ${goal.ns}`, min <= goal.ns, smoke);
+  if (goal.beside !== undefined) {
+    const name = `${subject}-${goal.beside}`;
+    const theirs = results.find((result) => result.workload === workload && result.subject === name)?.rounds ?? [];
+    const ratios = summarize(workload, subject, 0, rounds.map((time, i) => time / (theirs[i] ?? NaN)), [1]);
+    return outcome(`${number(ratios.median)} ${subjectTitles[name as Subject]}, ≤ ${goal.ratio}`, ratios.median <= goal.ratio, smoke);
+  }
   if (goal.to === undefined) return outcome(`≤ ${goal.ratio} C`, ratio <= goal.ratio, smoke);
   const other = results.find((result) => result.workload === goal.to && result.subject === subject);
   const title = workloads.find(({ name }) => name === goal.to)?.title ?? goal.to;

@@ -6,7 +6,7 @@
  * WAY is "holdfast", or what it is compared with; FILE is the large file, if the workload has one. Prints `ready`; then each line on stdin is a number of operations to do, answered by the nanoseconds that they took. Ends at
  * the end of stdin. Every result is checked; a wrong one ends the process with an error.
  */
-import { fdatasyncSync, fstatSync, openSync, writeSync } from "node:fs";
+import { fdatasyncSync, fstatSync, fsyncSync, openSync, readSync, writeSync } from "node:fs";
 import path from "node:path";
 import process from "node:process";
 import { createInterface } from "node:readline";
@@ -189,6 +189,28 @@ function durablePush(folder: string, durability: "each" | "batch"): Run {
   };
 }
 
+/** The same by hand: written with node:fs to a file whose bytes are all on storage already, and an fdatasync(2) for each. */
+function fsWrite(folder: string): Run {
+  const fd = openSync(path.join(folder, "written"), "w+");
+  const bytes = 1 << 20;
+  writeSync(fd, new Uint8Array(bytes));
+  fsyncSync(fd);
+  let offset = 0;
+  return (count) => {
+    const start = performance.now();
+    for (let i = 0; i < count; i++) {
+      writeSync(fd, payload, 0, payload.length, offset);
+      fdatasyncSync(fd);
+      offset = (offset + payload.length) % (bytes / 2);
+    }
+    const end = performance.now();
+    const found = new Uint8Array(payload.length);
+    readSync(fd, found, 0, found.length, (offset + bytes / 2 - payload.length) % (bytes / 2));
+    need(found.every((byte, i) => byte === payload[i]), "what was written");
+    return end - start;
+  };
+}
+
 /** The same by hand: appended to a file with node:fs, and one fdatasync(2) for a hundred. */
 function fsAppend(folder: string): Run {
   const file = path.join(folder, "appended");
@@ -228,7 +250,7 @@ function open(workload: string, folder: string, way: Way, file: string): Run {
     case "queue-pop":
       return oneSide(folder, "pop");
     case "queue-push-each":
-      return durablePush(folder, "each");
+      return way === "fs" ? fsWrite(folder) : durablePush(folder, "each");
     case "queue-push-batch":
       return way === "fs" ? fsAppend(folder) : durablePush(folder, "batch");
     case "pread-into-64":
