@@ -6,7 +6,7 @@
  *     dist/browser.js         the same names where there are no files to map; each says so when it is used
  *     dist/waiting/worker.js  the thread that sleeps for waits
  *     dist/cli/               the command
- *     dist/native/            the native libraries, and SHA256SUMS of them
+ *     dist/native/            the native libraries, SHA256SUMS of them, and QUICKSUMS of those that are not compressed
  *     build/jsr/mod.ts        mod.ts with the native libraries inside a module; cli.ts, the command with them
  *
  * The same sources give the same bytes. What is up to date is left alone (but for --force).
@@ -18,6 +18,7 @@ import { brotliCompressSync } from "node:zlib";
 import { rolldown } from "rolldown";
 import { dts } from "rolldown-plugin-dts";
 import { minify } from "terser";
+import { quickSum } from "../lib/native/library.ts";
 import { build, nativeDir } from "./build.ts";
 import { root } from "./project.ts";
 import { findZig } from "./zig.ts";
@@ -183,14 +184,18 @@ async function writeDeclarations(dist: string): Promise<void> {
 
 function writeLibraries(dist: string, libraries: readonly NativeLibrary[]): void {
   const names: [platform: string, file: string][] = [];
+  const quick: string[] = [];
   for (const { platform, file, bytes, packed } of libraries) {
-    const [name, content] = PLAIN.test(platform) ? [file, bytes] : [`${file}.br`, packed];
+    const plain = PLAIN.test(platform);
+    const [name, content] = plain ? [file, bytes] : [`${file}.br`, packed];
+    if (plain) quick.push(`${quickSum(bytes)}  ${platform}/${file}\n`);
     mkdirSync(path.join(dist, "native", platform), { recursive: true });
     writeFileSync(path.join(dist, "native", platform, name), content);
     names.push([platform, name]);
   }
   const sums = libraries.map(({ platform, file, sha256 }) => `${sha256}  ${platform}/${file}\n`);
   writeFileSync(path.join(dist, "native", "SHA256SUMS"), sums.join(""));
+  writeFileSync(path.join(dist, "native", "QUICKSUMS"), quick.join(""));
 
   const variable = (platform: string): string => platform.replace("-", "_");
   const imports = names.map(([platform, name]) => `import ${variable(platform)} from "./native/${platform}/${name}" with { type: "file" };\n`);

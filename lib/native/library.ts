@@ -62,6 +62,9 @@ const PACKED = ".br";
 /** Beside the folders of the libraries in a package: a line of sha256sum(1) for each library, unpacked. */
 const SUMS = "SHA256SUMS";
 
+/** And one of {@linkcode quickSum} for each that is not compressed. */
+const QUICK_SUMS = "QUICKSUMS";
+
 let provided: Readonly<Record<string, string>> = {};
 let embedded: Readonly<Record<string, EmbeddedLibrary>> = {};
 
@@ -102,19 +105,35 @@ function beside(): string | undefined {
 }
 
 function unpackFile(path: string): Uint8Array {
-  return unpack(fs.readFileSync(path), listedSum(path.slice(0, -PACKED.length)));
+  return unpack(fs.readFileSync(path), listedSum(path.slice(0, -PACKED.length), SUMS));
 }
 
 function unpack(data: Uint8Array, sum: string | undefined): Uint8Array {
   const bytes = builtin("node:zlib").brotliDecompressSync(data);
-  assertSum(bytes, sum);
+  if (sum !== undefined && builtin("node:crypto").createHash("sha256").update(bytes).digest("hex") !== sum) throw damaged("SHA-256");
   return bytes;
 }
 
-/** The sum that the package lists for a library; undefined where there is no list or it may not be read. */
-function listedSum(path: string): string | undefined {
+function damaged(sum: string): Error {
+  return new Error(`the file is damaged: its ${sum} is not that of the library that was built`);
+}
+
+/**
+ * A checksum of 32 bits, in hexadecimal digits: FNV-1a of words in place of bytes, each change of one word changes it. To load `node:crypto` for a better one
+ * takes longer than to load the library; and it is damage that is to be found, not malice.
+ */
+export function quickSum(bytes: Uint8Array): string {
+  const words = new Uint32Array(Math.ceil(bytes.byteLength / 4));
+  new Uint8Array(words.buffer).set(bytes);
+  let sum = 0x811c9dc5;
+  for (let i = 0; i < words.length; i++) sum = Math.imul(sum ^ (words[i] as number), 0x01000193);
+  return ((sum ^ bytes.byteLength) >>> 0).toString(16).padStart(8, "0");
+}
+
+/** The sum that a list of the package has for a library; undefined where there is no list or it may not be read. */
+function listedSum(path: string, name: string): string | undefined {
   const folder = dirname(path);
-  const list = join(dirname(folder), SUMS);
+  const list = join(dirname(folder), name);
   if (!permitted({ name: "read", path: list })) return undefined;
   let text: string;
   try {
@@ -122,14 +141,8 @@ function listedSum(path: string): string | undefined {
   } catch {
     return undefined; // a clone has none
   }
-  const name = path.slice(dirname(folder).length + 1).replaceAll("\\", "/");
-  return text.split("\n").find((line) => line.endsWith(`  ${name}`))?.slice(0, 64);
-}
-
-function assertSum(bytes: Uint8Array, sum: string | undefined): void {
-  if (sum !== undefined && builtin("node:crypto").createHash("sha256").update(bytes).digest("hex") !== sum) {
-    throw new Error("the file is damaged: its SHA-256 is not that of the library that was built");
-  }
+  const file = path.slice(dirname(folder).length + 1).replaceAll("\\", "/");
+  return text.split("\n").find((line) => line.endsWith(`  ${file}`))?.split(" ", 1)[0];
 }
 
 /** `path`, if what can be read of it is a whole library. What may not be read is for the system to judge. */
@@ -144,7 +157,8 @@ function checked(path: string): string {
     if (code === "ERR_ACCESS_DENIED") return path; // by Node's permissions, which are about fs alone
     throw error;
   }
-  assertSum(bytes, listedSum(path));
+  const sum = listedSum(path, QUICK_SUMS);
+  if (sum !== undefined && quickSum(bytes) !== sum) throw damaged("checksum");
   if (isCutShort(bytes)) throw new Error(`the file is cut short: it has ${bytes.byteLength} bytes`);
   return path;
 }

@@ -7,7 +7,7 @@ import { test } from "node:test";
 import { pathToFileURL } from "node:url";
 import { brotliDecompressSync } from "node:zlib";
 import * as api from "../../mod.ts";
-import { PLATFORMS } from "../../lib/native/library.ts";
+import { PLATFORMS, quickSum } from "../../lib/native/library.ts";
 import { pack, packageRefusal, unpack, bareEnvironment, output } from "../support/package.ts";
 import { root } from "../support/runtimes.ts";
 import { skipFor } from "../support/skip.ts";
@@ -68,6 +68,8 @@ test("the checksums are those of the libraries", skip("the checksums are those o
     assert.equal(sha256(bytes), sum, name);
     assert.equal(sha256(fs.readFileSync(join(root, "build", "native", name))), sum, `${name} is what was built`);
   }
+  const quick = ["linux-arm64", "linux-x64"].map((name) => `${quickSum(fs.readFileSync(join(native, name, "libholdfast.so")))}  ${name}/libholdfast.so`);
+  assert.deepEqual(fs.readFileSync(join(native, "QUICKSUMS"), "utf8").trimEnd().split("\n").sort(), quick.sort());
 });
 
 test("nothing of this machine is in it", skip("nothing of this machine is in it"), () => {
