@@ -213,11 +213,10 @@ function stopTimer(): void {
 function tick(): void {
   timer = undefined;
   if (!sleeper.covers) polls++;
+  // Also if this look ends all that wait: where something comes as often as the timer looks, each does, and each comes late.
+  if (groups.size > 0 && polls >= POLLS_BEFORE_WORKER) sleeper.start();
   look();
-  if (groups.size > 0) {
-    if (polls >= POLLS_BEFORE_WORKER) sleeper.start();
-    if (!sleeper.asleep) sleeper.renew();
-  }
+  if (groups.size > 0 && !sleeper.asleep) sleeper.renew();
   startTimer();
 }
 

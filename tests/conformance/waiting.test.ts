@@ -217,6 +217,11 @@ test("a word of 32 bits, and a condition that says more than the word does", asy
   assert.ok((user + system) / 1000 < 250, `${(user + system) / 1000} ms of CPU`);
 });
 
+test("what comes as often as the timer looks is slept on all the same", async () => {
+  const { stdout, stderr } = await processes.script(currentRuntime, fileURLToPath(new URL("../support/busy_waits.ts", import.meta.url)));
+  assert.equal(stdout, "1\n", stderr);
+});
+
 test("a signal loses its listener however the wait ends", async () => {
   using mapping = Mapping.anonymous(64);
   const { atomics } = mapping;
