@@ -52,10 +52,10 @@ export interface PayloadCodec {
   readonly builtIn: boolean;
   /** Checks and prepares a value: what is to be written, and the most bytes that it may take. */
   prepare(value: unknown): Prepared;
-  /** The value of `bytes[offset..offset + length)`, which are overwritten by the next record, unless the codec {@linkcode keeps} them. */
+  /** The value of `bytes[offset..offset + length)`, which are overwritten by the next record, unless the value is a view ({@linkcode viewsUpTo}). */
   decode(bytes: Uint8Array, offset: number, length: number): unknown;
-  /** Whether values are views of the bytes that they were decoded from. */
-  readonly keeps?: boolean;
+  /** Values of payloads up to so many bytes are views of the bytes that they were decoded from. Default: none. */
+  readonly viewsUpTo?: number;
 }
 
 /** A payload to be written: bytes, or text that becomes UTF-8. */
@@ -116,11 +116,16 @@ const bytes: PayloadCodec = {
   decode: (source, offset, length) => source.slice(offset, offset + length),
 };
 
-/** Where a small array of its own is dear, a value is a part of a larger buffer. */
+const VIEWS_UP_TO = 4096;
+
+/**
+ * Where a small array of its own is dear, a small value is a part of a larger buffer. One that is large gets its own: it would use the buffer up, and a new one
+ * costs more than the copy.
+ */
 const carvedBytes: PayloadCodec = {
   ...bytes,
-  decode: (source, offset, length) => new Uint8Array(source.buffer, offset, length),
-  keeps: true,
+  decode: (source, offset, length) => (length <= VIEWS_UP_TO ? new Uint8Array(source.buffer, offset, length) : source.slice(offset, offset + length)),
+  viewsUpTo: VIEWS_UP_TO,
 };
 
 function custom(codec: Codec<unknown>): PayloadCodec {

@@ -150,11 +150,13 @@ function assertFits(length: number): void {
 export class Inbox {
   readonly #codec: PayloadCodec;
   readonly #stage = new Stage();
+  readonly #viewsUpTo: number;
   /** Where the record lies in the memory; behind those whose values are in use. */
   #start = 0;
 
   constructor(codec: PayloadCodec) {
     this.#codec = codec;
+    this.#viewsUpTo = codec.viewsUpTo ?? -1;
   }
 
   /** Where the next record goes; to be asked for anew before each native call. */
@@ -187,7 +189,7 @@ export class Inbox {
     const start = this.#start;
     const length = words[(start >>> 2) + LENGTH_WORD] as number;
     const value = this.#codec.decode(bytes, start + PAYLOAD, length);
-    if (this.#codec.keeps === true) this.#start = start + recordBytes(length);
+    if (length <= this.#viewsUpTo) this.#start = start + recordBytes(length);
     return value;
   }
 
@@ -198,7 +200,9 @@ export class Inbox {
   decodeMany(size: number, sequence: number, values: unknown[]): number {
     const { bytes, words } = this.#stage;
     const start = this.#start;
+    const viewsUpTo = this.#viewsUpTo;
     let done = 0;
+    let used = 0;
     try {
       for (let expected = sequence; done < size; expected++) {
         const word = (start + done) >>> 2;
@@ -207,11 +211,12 @@ export class Inbox {
         if (found !== expected || recordBytes(length) !== words[word + TOTAL_WORD]) break;
         values.push(this.#codec.decode(bytes, start + done + PAYLOAD, length));
         done += recordBytes(length);
+        if (length <= viewsUpTo) used = done;
       }
     } catch {
       // The caller comes back to it, and has the error then.
     }
-    if (this.#codec.keeps === true) this.#start = start + done;
+    this.#start = start + used;
     return done;
   }
 

@@ -72,6 +72,25 @@ test("a popped array is the caller's own", () => {
   assert.deepEqual([...first], [1, 2, 3]);
 });
 
+test("values of all lengths stay what they are while others come out", () => {
+  using queue = Queue.open<Uint8Array>(fresh(), { codec: "bytes" });
+  const lengths = [1, 4096, 4097, 0, 70_000, 8, 300_000, 64, 20_000, 4095, 65_536, 2];
+  const records = Array.from({ length: 60 }, (_, i) => new Uint8Array(lengths[(i * 7) % lengths.length] as number).fill(i + 1));
+  assert.equal(queue.pushMany(records), records.length);
+  const found: Uint8Array[] = [];
+  while (!queue.isEmpty) {
+    found.push(...queue.popMany(1 + (found.length % 5)));
+    const value = queue.pop();
+    if (value !== undefined) found.push(value);
+    const lease = queue.lease();
+    if (lease === undefined) continue;
+    found.push(lease.value);
+    lease.ack();
+  }
+  assert.deepEqual(found, records);
+  for (const value of found) assert.ok(value.length <= 4096 || value.buffer.byteLength === value.length, "a large one has its own memory");
+});
+
 test("a codec of one's own, and what happens when it throws", () => {
   let failing = false;
   const codec: Codec<Date> = {
