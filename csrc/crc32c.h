@@ -51,10 +51,17 @@ HF_INLINE uint32_t hf_crc_words(uint32_t crc, const uint64_t *words, size_t coun
   return crc;
 }
 
+/* From so many words on, a copy goes by several streams. */
+enum { HF_CRC_LONG = 255 };
+
+/* hf_crc_copy() of the first of `count` words, with the instruction; returns of how many. */
+size_t hf_crc_copy_long(uint32_t *crc, uint64_t *to, const uint64_t *from, size_t count);
+
 /* The same while they are copied. Each word is read once: another process may write to `from`, and the checksum is of what arrives. */
 HF_INLINE uint32_t hf_crc_copy(uint32_t crc, uint64_t *to, const uint64_t *from, size_t count) {
   bool fast = hf_crc_by_instruction();
-  for (size_t i = 0; __builtin_expect(fast, 1) && i < count; i++) {
+  size_t first = __builtin_expect(count >= HF_CRC_LONG && fast, 0) ? hf_crc_copy_long(&crc, to, from, count) : 0;
+  for (size_t i = first; __builtin_expect(fast, 1) && i < count; i++) {
     uint64_t word = __atomic_load_n(&from[i], __ATOMIC_RELAXED);
     crc = hf_crc_word(crc, word);
     to[i] = word;

@@ -89,6 +89,29 @@ static void words_and_halves_without_instruction(void) {
   without_instruction(false);
 }
 
+/* Around each number of words at which a copy goes another way. */
+static void long_copies(void) {
+  enum { LONGEST = 3 * (3 * 680) };
+  static _Alignas(8) uint64_t from[LONGEST], to[LONGEST + 1];
+  static const size_t counts[] = {254, 255, 256, 509, 510, 511, 765, 2039, 2040, 2041, 2294, 2295, 2296, 4079, 4080, 4335, LONGEST};
+  uint64_t state = 0xabcdef;
+  for (size_t i = 0; i < LONGEST; i++) from[i] = test_random(&state);
+  for (size_t k = 0; k < sizeof counts / sizeof counts[0]; k++) {
+    size_t count = counts[k];
+    uint32_t start = (uint32_t)test_random(&state);
+    memset(to, 0xa5, sizeof to);
+    CHECK_WORD(hf_crc_copy(start, to, from, count), hf_crc_by_shifts(start, from, 8 * count));
+    CHECK(memcmp(to, from, 8 * count) == 0);
+    CHECK_WORD(to[count], UINT64_C(0xa5a5a5a5a5a5a5a5)); /* not one more */
+  }
+}
+
+static void long_copies_without_instruction(void) {
+  without_instruction(true);
+  long_copies();
+  without_instruction(false);
+}
+
 static void every_bit_counts(void) {
   fill();
   const double whole = crc(data, 64);
@@ -114,6 +137,8 @@ int main(void) {
   RUN(software_knows_the_answers_too);
   RUN(words_and_halves);
   RUN(words_and_halves_without_instruction);
+  RUN(long_copies);
+  RUN(long_copies_without_instruction);
   RUN(every_bit_counts);
   RUN(refuses);
   return test_report();
