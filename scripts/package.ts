@@ -7,7 +7,7 @@
  *     dist/waiting/worker.js  the thread that sleeps for waits
  *     dist/cli/               the command
  *     dist/native/            the native libraries, SHA256SUMS of them, and QUICKSUMS of those that are not compressed
- *     build/jsr/mod.ts        mod.ts with the native libraries inside a module; cli.ts, the command with them
+ *     build/jsr/mod.ts        mod.ts with the native libraries inside a module; cli.ts and bridge/, the command and the bridges with them
  *
  * The same sources give the same bytes. What is up to date is left alone (but for --force).
  */
@@ -221,7 +221,6 @@ import type { EmbeddedLibrary } from "../../lib/native/library.ts";
 
 export const libraries: Readonly<Record<string, EmbeddedLibrary>> = {\n${rows.join("")}};\n`,
   );
-  const documentation = /^\/\*\*[^]*?\*\/\n/.exec(readFileSync(path.join(root, "mod.ts"), "utf8"))?.[0] ?? "";
   writeFileSync(
     path.join(jsr, "embed.ts"),
     `/** Gives the library its native libraries. @module */
@@ -231,7 +230,14 @@ import { libraries } from "./libraries.ts";
 embedLibraries(libraries);
 `,
   );
-  writeFileSync(path.join(jsr, "mod.ts"), `${documentation}import "./embed.ts";\n\nexport * from "../../mod.ts";\n`);
+  // Each entry in a folder of its own depth: `here` leads to build/jsr, `up` to the root.
+  const writeEntry = (file: string, source: string, here: string, up: string): void => {
+    const documentation = /^\/\*\*[^]*?\*\/\n/.exec(readFileSync(path.join(root, source), "utf8"))?.[0] ?? "";
+    mkdirSync(path.dirname(path.join(jsr, file)), { recursive: true });
+    writeFileSync(path.join(jsr, file), `${documentation}import "${here}embed.ts";\n\nexport * from "${up}${source}";\n`);
+  };
+  writeEntry("mod.ts", "mod.ts", "./", "../../");
+  for (const name of ["bridge", "nats", "redis"]) writeEntry(`bridge/${name}.ts`, `lib/bridge/${name}.ts`, "../", "../../../");
   if (existsSync(path.join(root, entries["cli/main"] as string))) {
     writeFileSync(path.join(jsr, "cli.ts"), `/** The command. @module */\nimport "./embed.ts";\nimport "../../cli/main.ts";\n`);
   }

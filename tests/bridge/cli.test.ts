@@ -10,7 +10,7 @@ import { skipFor } from "../support/skip.ts";
 import { children, type Ending } from "../support/spawn.ts";
 import { temporaryFiles } from "../support/temporary.ts";
 import { fill, readAll } from "./remote.ts";
-import { type Engine, engines, missingServer, Server } from "./servers.ts";
+import { type Engine, engines, makeCertificates, missingCertificates, missingServer, Server } from "./servers.ts";
 
 const files = temporaryFiles();
 const processes = children();
@@ -101,6 +101,38 @@ for (const engine of engines) {
     await live.says(/"state":"running","records":3,/);
     await live.end("SIGTERM");
     assert.match(live.text.trimEnd().split("\n").at(-1) as string, /"state":"stopped","records":3,/);
+    using queue = Queue.open<string>(there, { codec: "text" });
+    assert.deepEqual([...queue], ["a", "b", "c"]);
+  });
+}
+
+for (const engine of engines) {
+  const name = `${engine}: with TLS, and a certificate of one's own`;
+  test(name, skipFor(name, missingServer(engine) ?? missingCertificates()), async () => {
+    const certificates = makeCertificates(files.next("certificates"));
+    const server = await Server.start(engine, files.next(engine), false, certificates);
+    servers.push(server);
+    const { ca, cert, key } = certificates;
+    const url = `${engine === "nats" ? "tls" : "rediss"}://localhost:${server.port}`;
+    const own = ["--ca", ca, "--cert", cert, "--key", key];
+    const path = files.next("queue");
+    {
+      using queue = Queue.open<string>(path, { codec: "text" });
+      queue.pushMany(["a", "b", "c"]);
+    }
+    const out = [engine, path, "--stream", "TLS", "--server", url, ...(engine === "nats" ? ["--create"] : [])];
+    // Without the authority the server's certificate means nothing; nothing is sent, and the bridge says why.
+    const lonely = started(out);
+    await lonely.says(/certificate|UnknownIssuer|self.signed/i);
+    await lonely.end("SIGTERM");
+    const sent = await run([...out, ...own, "--until-empty"]);
+    assert.equal(sent.code, 0, sent.stderr);
+    assert.match(sent.stderr, /stopped · .* 3 in all · lag 0 · under way 0 · last id 3/);
+
+    const there = files.next("queue");
+    const live = started([engine, there, "--receive", "--stream", "TLS", "--server", url, "--json", ...own]);
+    await live.says(/"state":"running","records":3,/);
+    await live.end("SIGTERM");
     using queue = Queue.open<string>(there, { codec: "text" });
     assert.deepEqual([...queue], ["a", "b", "c"]);
   });

@@ -15,6 +15,32 @@ export function missingServer(engine: Engine): string | undefined {
   return error === undefined ? undefined : `${command} is not installed (Debian: ${command})`;
 }
 
+/** Files of a certificate authority, and of a certificate by it for localhost, which server and client both show. */
+export interface Certificates {
+  readonly ca: string;
+  readonly cert: string;
+  readonly key: string;
+}
+
+/** Why there can be no certificates here; undefined if there can. */
+export function missingCertificates(): string | undefined {
+  return spawnSync("openssl", ["version"]).error === undefined ? undefined : "openssl is not installed";
+}
+
+export function makeCertificates(folder: string): Certificates {
+  fs.mkdirSync(folder, { recursive: true });
+  const openssl = (...args: string[]): void => {
+    const { status, stderr } = spawnSync("openssl", args, { cwd: folder, encoding: "utf8" });
+    if (status !== 0) throw new Error(`openssl ${args[0]}: ${stderr}`);
+  };
+  const key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"];
+  openssl("req", "-x509", ...key, "-keyout", "ca.key", "-out", "ca.pem", "-days", "2", "-subj", "/CN=test authority");
+  openssl("req", ...key, "-keyout", "own.key", "-out", "own.csr", "-subj", "/CN=localhost");
+  fs.writeFileSync(join(folder, "own.ext"), "subjectAltName=DNS:localhost\nextendedKeyUsage=serverAuth,clientAuth\n");
+  openssl("x509", "-req", "-in", "own.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-out", "own.pem", "-days", "2", "-extfile", "own.ext");
+  return { ca: join(folder, "ca.pem"), cert: join(folder, "own.pem"), key: join(folder, "own.key") };
+}
+
 /** A port that is free now. */
 export async function freePort(): Promise<number> {
   const server = net.createServer();
@@ -44,19 +70,21 @@ export class Server {
   readonly port: number;
   readonly #folder: string;
   readonly #durable: boolean;
+  readonly #tls: Certificates | undefined;
   #child: ChildProcess | undefined;
 
-  private constructor(engine: Engine, port: number, folder: string, durable: boolean) {
+  private constructor(engine: Engine, port: number, folder: string, durable: boolean, tls: Certificates | undefined) {
     this.engine = engine;
     this.port = port;
     this.#folder = folder;
     this.#durable = durable;
+    this.#tls = tls;
   }
 
-  /** Starts one; `durable`: as the guide says for who must not lose a confirmed record at a kill -9. */
-  static async start(engine: Engine, folder: string, durable = true): Promise<Server> {
+  /** Starts one; `durable`: as the guide says for who must not lose a confirmed record at a kill -9. With `tls` it takes nothing else, and asks for a certificate. */
+  static async start(engine: Engine, folder: string, durable = true, tls?: Certificates): Promise<Server> {
     fs.mkdirSync(folder, { recursive: true });
-    const server = new Server(engine, await freePort(), folder, durable);
+    const server = new Server(engine, await freePort(), folder, durable, tls);
     await server.start();
     return server;
   }
@@ -76,10 +104,13 @@ export class Server {
   #commandLine(): [string, string[]] {
     if (this.engine === "redis") {
       const durable = ["--appendonly", "yes", "--appendfsync", this.#durable ? "always" : "everysec"];
-      return ["redis-server", ["--bind", "127.0.0.1", "--port", String(this.port), "--dir", this.#folder, "--save", "", ...durable]];
+      const { ca, cert, key } = this.#tls ?? {};
+      const port = this.#tls === undefined ? ["--port", String(this.port)] : ["--port", "0", "--tls-port", String(this.port), "--tls-ca-cert-file", `${ca}`, "--tls-cert-file", `${cert}`, "--tls-key-file", `${key}`];
+      return ["redis-server", ["--bind", "127.0.0.1", ...port, "--dir", this.#folder, "--save", "", ...durable]];
     }
     const config = join(this.#folder, "nats.conf");
-    fs.writeFileSync(config, `listen: "127.0.0.1:${this.port}"\njetstream { store_dir: "${join(this.#folder, "store")}" }\n`);
+    const tls = this.#tls === undefined ? "" : `tls { cert_file: "${this.#tls.cert}", key_file: "${this.#tls.key}", ca_file: "${this.#tls.ca}", verify: true }\n`;
+    fs.writeFileSync(config, `listen: "127.0.0.1:${this.port}"\njetstream { store_dir: "${join(this.#folder, "store")}" }\n${tls}`);
     return ["nats-server", ["-c", config]];
   }
 

@@ -267,5 +267,5 @@ test(publish, skip(publish), () => {
   assert.equal(status, 0, stdout + stderr);
   assert.match(stdout + stderr, /Dry run complete/);
   assert.doesNotMatch(stdout + stderr, /warning/i);
-  for (const file of ["build/jsr/mod.ts", "build/jsr/cli.ts", "build/jsr/libraries.ts", "mod.ts", "cli/main.ts", "README.md"]) assert.ok((stdout + stderr).includes(`/${file} (`), file);
+  for (const file of ["build/jsr/mod.ts", "build/jsr/bridge/nats.ts", "build/jsr/bridge/redis.ts", "build/jsr/cli.ts", "build/jsr/libraries.ts", "mod.ts", "cli/main.ts", "README.md"]) assert.ok((stdout + stderr).includes(`/${file} (`), file);
 });
