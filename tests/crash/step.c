@@ -30,6 +30,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/user.h>
 #include <sys/wait.h>
@@ -269,7 +270,7 @@ static void push_many(uint64_t first, size_t count) {
 /* Producer.appendOne. */
 static void push_one(uint64_t number) {
   fill_payload(&records[0], number);
-  double result = lib.hf_append(address_of(own.producer), address_of(records), PAYLOAD_WORDS * 8);
+  double result = lib.hf_append(address_of(own.producer), address_of(records[0].payload), PAYLOAD_WORDS * 8);
   if (result == HF_E_BUSY) push_many(number, 1);
   else NEED(result == 1 || result == 2);
   if (result == 2) ring();
@@ -757,6 +758,8 @@ static void start_over(void) {
 
 static _Noreturn void be_the_victim(const struct operation *operation, const char *path) {
   self = VICTIM;
+  /* A parent that finds something ends at once: who is stopped then would stay so, and hold the pipe that its words are read from. */
+  if (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0) _exit(2);
   fd = open(path, O_RDWR | O_CLOEXEC); /* a description of its own, so that the kernel drops its lock with it */
   if (fd < 0 || lib.hf_lock_range(fd, 1, 1, HF_LOCK_EXCLUSIVE) != 0) _exit(2);
   if (operation->describe == describe_queue || operation->describe == describe_mark) describe_sides();
