@@ -279,8 +279,11 @@ export async function cutOnce(disk: Disk, report: CutReport, consumer: "pop" | "
     child.stdout?.setEncoding("utf8").on("data", (text: string) => {
       const lines = (rest + text).split("\n");
       rest = lines.pop() ?? "";
-      for (const line of lines) promises.add(line);
-      started?.();
+      for (const line of lines) {
+        promises.add(line);
+        // However slow the disk is: there is something to be looked up.
+        if (/^D \d+ [1-9]/.test(line)) started?.();
+      }
     });
     child.stderr?.setEncoding("utf8").on("data", (text: string) => errors.push(text));
     gone.push(new Promise((resolve) => child.on("close", resolve)));
@@ -289,7 +292,7 @@ export async function cutOnce(disk: Disk, report: CutReport, consumer: "pop" | "
     start("push", 0);
     start("push", 1);
     if (consumer !== undefined) start(consumer, 2);
-    await going;
+    await Promise.race([going, Promise.all(gone)]);
     await new Promise((resolve) => setTimeout(resolve, afterMs));
     time = disk.cut();
   } finally {
