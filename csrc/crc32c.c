@@ -62,12 +62,12 @@ enum { LONG_PART = 680, SHORT_PART = 85 };
 #define SHORT_POWER 0x26859ff7u
 _Static_assert(3 * SHORT_PART == HF_CRC_LONG, "the shortest copy by parts");
 
-static uint32_t copy_parts(uint32_t crc, uint64_t *to, const uint64_t *from, size_t part, uint32_t power) {
+static uint32_t copy_parts(uint32_t crc, uint64_t *to, const hf_word *from, size_t part, uint32_t power) {
   uint32_t second = 0, third = 0;
   for (size_t i = 0; i < part; i++) {
-    uint64_t a = __atomic_load_n(&from[i], __ATOMIC_RELAXED);
-    uint64_t b = __atomic_load_n(&from[part + i], __ATOMIC_RELAXED);
-    uint64_t c = __atomic_load_n(&from[2 * part + i], __ATOMIC_RELAXED);
+    uint64_t a = hf_word_at(&from[i]);
+    uint64_t b = hf_word_at(&from[part + i]);
+    uint64_t c = hf_word_at(&from[2 * part + i]);
     crc = hf_crc_word(crc, a);
     second = hf_crc_word(second, b);
     third = hf_crc_word(third, c);
@@ -78,7 +78,7 @@ static uint32_t copy_parts(uint32_t crc, uint64_t *to, const uint64_t *from, siz
   return product(product(crc, power) ^ second, power) ^ third;
 }
 
-size_t hf_crc_copy_long(uint32_t *crc, uint64_t *to, const uint64_t *from, size_t count) {
+size_t hf_crc_copy_long(uint32_t *crc, uint64_t *to, const hf_word *from, size_t count) {
   size_t done = 0;
   for (; count - done >= 3 * LONG_PART; done += 3 * LONG_PART) *crc = copy_parts(*crc, to + done, from + done, LONG_PART, LONG_POWER);
   for (; count - done >= 3 * SHORT_PART; done += 3 * SHORT_PART) *crc = copy_parts(*crc, to + done, from + done, SHORT_PART, SHORT_POWER);

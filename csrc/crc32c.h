@@ -51,23 +51,35 @@ HF_INLINE uint32_t hf_crc_words(uint32_t crc, const uint64_t *words, size_t coun
   return crc;
 }
 
+/* The same of a word, which is written to `to`. */
+HF_INLINE uint32_t hf_crc_put(uint32_t crc, uint64_t *to, uint64_t word) {
+  *to = word;
+  return hf_crc_words(crc, &word, 1);
+}
+
+/* A word that may lie at any address. */
+typedef uint64_t hf_word __attribute__((aligned(1), may_alias));
+
 /* From so many words on, a copy goes by several streams. */
 enum { HF_CRC_LONG = 255 };
 
+/* Reads it once: what is in memory that others write to can change under a check. */
+HF_INLINE uint64_t hf_word_at(const hf_word *word) { return *(const volatile hf_word *)word; }
+
 /* hf_crc_copy() of the first of `count` words, with the instruction; returns of how many. */
-size_t hf_crc_copy_long(uint32_t *crc, uint64_t *to, const uint64_t *from, size_t count);
+size_t hf_crc_copy_long(uint32_t *crc, uint64_t *to, const hf_word *from, size_t count);
 
 /* The same while they are copied. Each word is read once: another process may write to `from`, and the checksum is of what arrives. */
-HF_INLINE uint32_t hf_crc_copy(uint32_t crc, uint64_t *to, const uint64_t *from, size_t count) {
+HF_INLINE uint32_t hf_crc_copy(uint32_t crc, uint64_t *to, const hf_word *from, size_t count) {
   bool fast = hf_crc_by_instruction();
   size_t first = __builtin_expect(count >= HF_CRC_LONG && fast, 0) ? hf_crc_copy_long(&crc, to, from, count) : 0;
   for (size_t i = first; __builtin_expect(fast, 1) && i < count; i++) {
-    uint64_t word = __atomic_load_n(&from[i], __ATOMIC_RELAXED);
+    uint64_t word = hf_word_at(&from[i]);
     crc = hf_crc_word(crc, word);
     to[i] = word;
   }
   if (__builtin_expect(fast, 1)) return crc;
-  for (size_t i = 0; i < count; i++) to[i] = __atomic_load_n(&from[i], __ATOMIC_RELAXED);
+  for (size_t i = 0; i < count; i++) to[i] = hf_word_at(&from[i]);
   return hf_crc_by_shifts(crc, to, 8 * count);
 }
 

@@ -29,7 +29,7 @@
 #endif
 
 /* Raised by one whenever a function's meaning or signature changes; lib/native/symbols.ts holds the same number. */
-#define HF_ABI_VERSION 6
+#define HF_ABI_VERSION 7
 
 /* Own result codes. They stand clear of every errno, and below -2^53 so that the atomics can use them too. */
 #define HF_E_BASE (-9223372036854775808.0) /* -2^63 */
@@ -441,12 +441,14 @@ HF_EXPORT double hf_side_segment(double side, double id, double address, double 
 HF_EXPORT double hf_side_limit(double side, double bytes);
 
 /*
- * Appends a record with the payload of `length` < 2^31 bytes at `record` + HF_RECORD_PAYLOAD if nothing has to be decided: the lock is free, the
- * tail lies in the segment of the side, and the record fits there and below the limit. What is around the payload is written at `record`, where there must be room
- * for it; otherwise as hf_begin, hf_record_write and hf_commit. 1, or 2 if someone may wait for the commit; HF_E_BUSY otherwise, with the
- * queue as it was and the lock not held. Nor is it held after another failure.
+ * Appends a record with the payload of `length` < 2^31 bytes at `payload` if nothing has to be decided: the lock is free, the tail lies in the segment of the
+ * side, and the record fits there and below the limit. As hf_begin, hf_record_write and hf_commit. 1, or 2 if someone may wait for the commit; HF_E_BUSY
+ * otherwise, with the queue as it was and the lock not held. Nor is it held after another failure.
  */
-HF_EXPORT double hf_append(double side, double record, double length);
+HF_EXPORT double hf_append(double side, double payload, double length);
+
+/* The same of an array of the runtime. */
+HF_EXPORT double hf_append_bytes(double side, const void *payload, double length);
 
 /*
  * Takes the lock and copies the next record to `target`, if nothing has to be decided: the lock is free, nothing is leased, and cursor and head

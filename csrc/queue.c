@@ -125,21 +125,26 @@ struct record {
 };
 _Static_assert(offsetof(struct record, payload) == HF_RECORD_PAYLOAD, "record");
 
-/* Writes what is around the payload, but for the first eight bytes. In words, as they are read next: the CPU is slow to read a word that was
-   written in parts just before. */
-HF_INLINE void enclose(struct record *record, size_t payload_bytes, uint64_t sequence) {
-  size_t words = (payload_bytes + 7) / 8, rest = payload_bytes % 8;
-  if (rest != 0) record->payload[words - 1] &= (UINT64_C(1) << 8 * rest) - 1;
-  record->payload_bytes = payload_bytes;
-  record->sequence = sequence;
-  record->payload[words] = record_bytes(payload_bytes);
+/*
+ * Writes a record around a payload that lies anywhere; returns its checksum. As hf_record_copy() of the whole: in words, in the order in which they are
+ * read, and each byte of the payload is read once, since another thread may be writing it.
+ */
+HF_INLINE uint32_t enclose(struct record *record, const unsigned char *payload, size_t payload_bytes, uint64_t sequence, uint32_t salt, uint64_t position) {
+  size_t words = payload_bytes / 8, rest = payload_bytes % 8;
+  uint64_t bytes = record_bytes(payload_bytes), last = 0;
+  uint32_t crc = hf_crc_words(~salt, &position, 1);
+  crc = hf_crc_half(crc, (uint32_t)bytes);
+  crc = hf_crc_put(crc, &record->payload_bytes, payload_bytes);
+  crc = hf_crc_put(crc, &record->sequence, sequence);
+  crc = hf_crc_copy(crc, record->payload, (const hf_word *)(const void *)payload, words);
+  for (size_t i = 0; i < rest; i++) last |= (uint64_t)payload[8 * words + i] << 8 * i;
+  if (rest != 0) crc = hf_crc_put(crc, &record->payload[words++], last);
+  return ~hf_crc_put(crc, &record->payload[words], bytes);
 }
 
-double hf_append(double side, double record, double length) {
-  struct side *own = side_at(side);
-  struct record *given = (struct record *)hf_pointer(record, 8);
+HF_INLINE double append(struct side *own, const unsigned char *payload, double length) {
   size_t payload_bytes;
-  if (own == NULL || given == NULL || !hf_size(length, &payload_bytes) || payload_bytes > INT32_MAX) return HF_E_INVAL;
+  if (own == NULL || payload == NULL || !hf_size(length, &payload_bytes) || payload_bytes > INT32_MAX) return HF_E_INVAL;
   double *values = values_of(own);
   if (own->segment == NULL) return HF_E_BUSY;
   if (!hf_lock_take(own->lock, own->owner)) return hf_faulted(own->lock) ? HF_E_FAULT : HF_E_BUSY;
@@ -152,17 +157,19 @@ double hf_append(double side, double record, double length) {
       values[HF_BYTES] + (double)(int64_t)bytes > own->limit) {
     return leave(own, HF_E_BUSY);
   }
-  enclose(given, payload_bytes, (uint64_t)(int64_t)values[HF_SEQUENCE]);
-  unsigned char *target = own->segment + offset;
-  uint32_t front[2] = {0, (uint32_t)bytes};
-  uint64_t position = (uint64_t)(int64_t)values[HF_POSITION];
-  front[0] = hf_record_copy(target, (const unsigned char *)given, front[1], own->record_salt, position);
-  memcpy(target, front, sizeof front);
+  struct record *target = (struct record *)(void *)(own->segment + offset);
+  uint64_t position = (uint64_t)(int64_t)values[HF_POSITION], sequence = (uint64_t)(int64_t)values[HF_SEQUENCE];
+  uint32_t front[2] = {enclose(target, payload, payload_bytes, sequence, own->record_salt, position), (uint32_t)bytes};
+  memcpy(target->front, front, sizeof front);
   if (hf_faulted(own->segment)) return leave(own, HF_E_FAULT);
   move(values, (double)(int64_t)bytes);
   result = commit(own, values);
   return result < 0 ? result : result + 1;
 }
+
+double hf_append(double side, double payload, double length) { return append(side_at(side), (const unsigned char *)hf_pointer(payload, 1), length); }
+
+double hf_append_bytes(double side, const void *payload, double length) { return append(side_at(side), (const unsigned char *)payload, length); }
 
 /* Whether the record in `record` is the one of this sequence, with a payload of the length that it says. */
 static bool is_record(const unsigned char *copy, double length, double sequence) {

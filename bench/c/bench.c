@@ -279,7 +279,7 @@ static void push_slowly(uint32_t length) {
 static void push(const unsigned char *payload, uint32_t length) {
   NEED(record_bytes(length) <= STAGE_BYTES);
   memcpy(outbox + RECORD_PAYLOAD, payload, length);
-  double result = hf_append(address_of(producer_side), address_of(outbox), length);
+  double result = hf_append(address_of(producer_side), address_of(outbox + RECORD_PAYLOAD), length);
   if (result == HF_E_BUSY) push_slowly(length);
   else NEED(result == 1);
 }

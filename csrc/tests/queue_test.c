@@ -38,6 +38,7 @@ static struct handle handle, handle_before;
 #define PRODUCER address_of(handle.producer)
 #define CONSUMER address_of(handle.consumer)
 #define RECORD address_of(handle.record)
+#define RECORD_PAYLOAD_AT address_of(handle.record + HF_RECORD_PAYLOAD)
 #define ROOM ((double)sizeof handle.record)
 
 static double *producer_values(void) { return handle.producer + HF_SIDE_VALUES / 8; }
@@ -121,7 +122,7 @@ static void place_payload(size_t length, unsigned char first) {
 
 static double append(size_t length, unsigned char first) {
   place_payload(length, first);
-  return hf_append(PRODUCER, RECORD, (double)length);
+  return hf_append(PRODUCER, RECORD_PAYLOAD_AT, (double)length);
 }
 
 static double front(void) {
@@ -184,6 +185,26 @@ static void append_as_documented(void) {
     }
     for (size_t i = 0; i < FIRST; i++) CHECK_WORD(shared->segments[0][i], 0);
   }
+}
+
+/* Payloads that end where their memory does: nothing behind them is read. By address and as an array. */
+static void append_from_anywhere(void) {
+  const size_t page = (size_t)hf_page_size();
+  unsigned char *memory = (unsigned char *)mmap(NULL, 2 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  NEED(memory != MAP_FAILED && mprotect(memory + page, page, PROT_NONE) == 0);
+  for (size_t length = 1; length <= 70; length++) {
+    unsigned char *payload = memory + page - length;
+    for (size_t i = 0; i < length; i++) payload[i] = (unsigned char)(length + i);
+    start();
+    CHECK_NUMBER(hf_append(PRODUCER, address_of(payload), (double)length), 1);
+    CHECK_NUMBER(hf_append_bytes(PRODUCER, payload, (double)length), 1);
+    for (int i = 0; i < 2; i++) {
+      CHECK_NUMBER(front(), record_bytes(length));
+      CHECK(is_payload(length, (unsigned char)length));
+      CHECK_NUMBER(hf_pass(CONSUMER, record_bytes(length)), 0);
+    }
+  }
+  NEED(munmap(memory, 2 * page) == 0);
 }
 
 static void front_and_pass(void) {
@@ -283,6 +304,7 @@ static void append_decides_nothing(void) {
   size_t room = SEGMENT_BYTES - FIRST - 4 * 40;
   CHECK_LEAVES(append(room - HF_RECORD_AROUND + 1, 4), HF_E_BUSY);
   CHECK_LEAVES(hf_append(PRODUCER, RECORD, 2147483647.0), HF_E_BUSY);
+  CHECK_LEAVES(hf_append_bytes(PRODUCER, handle.record, 2147483647.0), HF_E_BUSY);
   CHECK_NUMBER(append(room - HF_RECORD_AROUND, 4), 1);
   CHECK_LEAVES(append(0, 5), HF_E_BUSY);
   CHECK_WORD(shared->segments[1][0], 0);
@@ -620,9 +642,12 @@ static void steps_refuse(void) {
   NEED(append(8, 1) == 1);
   remember();
   CHECK_REFUSES_ADDRESS(PRODUCER, 8, hf_append(BAD, RECORD, 8));
-  CHECK_REFUSES_ADDRESS(RECORD, 8, hf_append(PRODUCER, BAD, 8));
+  CHECK_REFUSES_ADDRESS(RECORD, 1, hf_append(PRODUCER, BAD, 8));
   CHECK_REFUSES(hf_append(PRODUCER, RECORD, BAD));
   CHECK_NUMBER(hf_append(PRODUCER, RECORD, 2147483648.0), HF_E_INVAL);
+  CHECK_REFUSES_ADDRESS(PRODUCER, 8, hf_append_bytes(BAD, handle.record, 8));
+  CHECK_REFUSES(hf_append_bytes(PRODUCER, handle.record, BAD));
+  CHECK_NUMBER(hf_append_bytes(PRODUCER, NULL, 8), HF_E_INVAL);
   CHECK_REFUSES_ADDRESS(CONSUMER, 8, hf_front(BAD, RECORD, ROOM));
   CHECK_REFUSES_ADDRESS(RECORD, 8, hf_front(CONSUMER, BAD, ROOM));
   CHECK_REFUSES(hf_front(CONSUMER, RECORD, BAD));
@@ -645,6 +670,7 @@ static void steps_refuse(void) {
     CHECK_NUMBER(hf_side_segment(side, 1, segment_at(1), SEGMENT_BYTES, 0, 0), HF_E_INVAL);
     CHECK_NUMBER(hf_side_limit(side, 1), HF_E_INVAL);
     CHECK_NUMBER(hf_append(side, RECORD, 8), HF_E_INVAL);
+    CHECK_NUMBER(hf_append_bytes(side, handle.record, 8), HF_E_INVAL);
     CHECK_NUMBER(hf_front(side, RECORD, ROOM), HF_E_INVAL);
     CHECK_NUMBER(hf_pass(side, 40), HF_E_INVAL);
   }
@@ -800,7 +826,7 @@ static _Noreturn void append_until_killed(uint64_t self) {
   open_handle((double)self);
   for (uint64_t number = 1; __atomic_load_n(&arena->stop, __ATOMIC_RELAXED) == 0 && test_checks_failed == 0;) {
     const double length = (double)number_payload(self, number);
-    double result = hf_append(PRODUCER, RECORD, length);
+    double result = hf_append(PRODUCER, RECORD_PAYLOAD_AT, length);
     if (result == HF_E_BUSY) {
       make_room((double)self);
       continue;
@@ -917,6 +943,7 @@ static void survives_killed_owners(void) {
 
 int main(void) {
   RUN(append_as_documented);
+  RUN(append_from_anywhere);
   RUN(front_and_pass);
   RUN(others_are_seen);
   RUN(a_record_that_is_not_passed_stays);

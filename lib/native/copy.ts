@@ -10,7 +10,7 @@ import { type Address, allocateScratch, arraysAreCheap, native, type Scratch, sm
 import type { NativeFunctions } from "./symbols.ts";
 
 /** Up to here two copies cost less than to find an address. */
-const SMALL_BYTES = 4096;
+export const SMALL_BYTES = 4096;
 
 interface Copier {
   readonly hf: NativeFunctions;
@@ -40,7 +40,8 @@ const getByteLength = getter<number>("byteLength");
 const getByteOffset = getter<number>("byteOffset");
 const getBuffer = getter<ArrayBufferLike>("buffer");
 
-function addressOf(array: Uint8Array, hf: NativeFunctions): Address {
+/** Where an array's bytes lie that is not empty: for a call, not to be kept. */
+export function addressOf(array: Uint8Array, hf: NativeFunctions): Address {
   const buffer = getBuffer.call(array);
   let address = addresses.get(buffer);
   if (address === undefined) {

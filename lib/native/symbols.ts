@@ -7,7 +7,7 @@
  */
 
 /** The ABI version that this table describes, `HF_ABI_VERSION` of the header. */
-export const ABI_VERSION = 6;
+export const ABI_VERSION = 7;
 
 /** Parameter names of each native function. */
 export const symbols = {
@@ -85,7 +85,8 @@ export const symbols = {
   hf_side_tail: ["side", "cells", "values"],
   hf_side_segment: ["side", "id", "address", "length", "end", "base"],
   hf_side_limit: ["side", "bytes"],
-  hf_append: ["side", "record", "length"],
+  hf_append: ["side", "payload", "length"],
+  hf_append_bytes: ["side", "*payload", "length"],
   hf_front: ["side", "target", "capacity"],
   hf_pass: ["side", "length"],
 } as const;

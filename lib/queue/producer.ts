@@ -4,8 +4,9 @@
  * @module
  */
 import { rangeError } from "../errors.ts";
-import { CONSUMER, PRODUCER, RECORDS_OFFSET } from "../layout/queue.ts";
-import { type Address, native } from "../native/native.ts";
+import { CONSUMER, MAX_PAYLOAD_BYTES, PRODUCER, RECORDS_OFFSET } from "../layout/queue.ts";
+import { addressOf, byteLengthOf, SMALL_BYTES } from "../native/copy.ts";
+import { type Address, arraysAreCheap, native } from "../native/native.ts";
 import { codes, type NativeFunctions } from "../native/symbols.ts";
 import type { Prepared } from "./codec.ts";
 import type { Control } from "./control.ts";
@@ -16,6 +17,7 @@ import type { Segments } from "./segments.ts";
 // As constants of this module: an imported one is loaded anew at each use in V8.
 const { position: POSITION, segment: SEGMENT, offset: OFFSET, sequence: SEQUENCE, bytes: BYTES } = PRODUCER;
 const BUSY: number = codes.BUSY;
+const MOST_BYTES: number = MAX_PAYLOAD_BYTES;
 
 /** One handle's producer side. */
 export class Producer {
@@ -24,6 +26,9 @@ export class Producer {
   readonly #hf: NativeFunctions;
   readonly #outbox = new Outbox();
   readonly #side: Address;
+  readonly #arraysAreCheap = arraysAreCheap();
+  /** Up to so many bytes it costs less to copy a payload to where C finds it than to tell C where it is; an empty one is nowhere. */
+  readonly #copied: number = this.#arraysAreCheap ? 0 : SMALL_BYTES;
   /** Segments that the push under way has taken. */
   readonly #taken: number[] = [];
   /** Bytes that consumers have removed, as far as this handle has looked: a lower bound. */
@@ -65,18 +70,37 @@ export class Producer {
    * as far as was seen what consumers have removed. Every other goes to {@linkcode Producer.append}.
    */
   appendOne(prepared: Prepared): boolean {
-    const outbox = this.#outbox;
-    outbox.reset();
-    const length = outbox.place(prepared);
-    const result = this.#hf.hf_append(this.#side, outbox.address, length);
+    const result = this.#appendPlain(prepared);
     if (result === 1) return true;
     if (result === BUSY) {
-      this.#enclose(length);
+      this.#outbox.reset();
+      this.add(prepared);
       return this.append() === 1;
     }
     if (result < 0) throw this.#control.error(result, "push");
     this.#control.ring(1);
     return true;
+  }
+
+  /** The native call of {@linkcode Producer.appendOne}: from where the payload lies, unless it is dear to tell C where that is. */
+  #appendPlain(prepared: Prepared): number {
+    const outbox = this.#outbox;
+    outbox.reset();
+    let length: number;
+    if (typeof prepared === "string") length = outbox.placeText(prepared);
+    else {
+      length = byteLengthOf(prepared);
+      if (length > this.#copied) return this.#appendFrom(prepared, length);
+      outbox.placeBytes(prepared, length);
+    }
+    return this.#hf.hf_append(this.#side, outbox.payloadAddress, length);
+  }
+
+  #appendFrom(payload: Uint8Array, length: number): number {
+    // For what is too long, the other way has the words.
+    if (length > MOST_BYTES) return BUSY;
+    if (this.#arraysAreCheap) return this.#hf.hf_append_bytes(this.#side, payload, length);
+    return this.#hf.hf_append(this.#side, addressOf(payload, this.#hf), length);
   }
 
   /**

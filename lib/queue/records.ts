@@ -85,16 +85,20 @@ export class Outbox {
 
   /** Writes a payload as that of the next record, which is not there yet; returns its bytes. There is room for the record. */
   place(prepared: Prepared): number {
-    if (typeof prepared === "string") return this.#placeText(prepared);
+    return typeof prepared === "string" ? this.placeText(prepared) : this.placeBytes(prepared, byteLengthOf(prepared));
+  }
+
+  /** The same of bytes, `length` of them by {@linkcode byteLengthOf}. */
+  placeBytes(payload: Uint8Array, length: number): number {
     const stage = this.#stage;
     const at = this.#end + PAYLOAD;
-    const length = byteLengthOf(prepared);
     if (at + length + MOST_BEHIND > stage.byteLength) this.#grow(length);
-    stage.bytes.set(prepared, at);
+    stage.bytes.set(payload, at);
     return length;
   }
 
-  #placeText(text: string): number {
+  /** The same of text. */
+  placeText(text: string): number {
     // A UTF-16 unit becomes 1 to 3 bytes (Encoding Standard, encodeInto).
     assertFits(text.length);
     this.#stage.grow(this.#end + recordBytes(text.length * 3), this.#end);
@@ -130,6 +134,11 @@ export class Outbox {
   /** Address of the first record. */
   get address(): Address {
     return this.#stage.address;
+  }
+
+  /** Address of the first record's payload. */
+  get payloadAddress(): Address {
+    return this.#stage.address + PAYLOAD;
   }
 
   /** Gives the record at `start` its sequence; returns its address. */

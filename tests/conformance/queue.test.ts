@@ -1,8 +1,9 @@
 import * as assert from "node:assert/strict";
+import { Buffer } from "node:buffer";
 import * as fs from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
-import { type Codec, Counters, MapError, Queue } from "../../mod.ts";
+import { type Codec, Counters, Mapping, MapError, Queue } from "../../mod.ts";
 import { temporaryFolder } from "../support/temporary.ts";
 
 const folder = temporaryFolder();
@@ -89,6 +90,43 @@ test("values of all lengths stay what they are while others come out", () => {
   }
   assert.deepEqual(found, records);
   for (const value of found) assert.ok(value.length <= 4096 || value.buffer.byteLength === value.length, "a large one has its own memory");
+});
+
+test("payloads from every kind of memory", () => {
+  class Odd extends Uint8Array {
+    override get byteLength(): number {
+      return 1;
+    }
+    override get byteOffset(): number {
+      return 0;
+    }
+  }
+  using mapping = Mapping.anonymous(1 << 17);
+  using queue = Queue.open<Uint8Array>(fresh(), { codec: "bytes" });
+  const pushed: Uint8Array[] = [];
+  for (const length of [0, 1, 7, 64, 4096, 4097, 5000, 70_001]) {
+    const content = Uint8Array.from({ length }, (_, i) => (i * 31 + length) & 0xff);
+    const wasm = new WebAssembly.Memory({ initial: 2 });
+    const memories: Uint8Array[] = [
+      content.slice(),
+      new Uint8Array(new ArrayBuffer(length + 16), 3, length),
+      new Uint8Array(new SharedArrayBuffer(length + 16), 5, length),
+      new Uint8Array(new ArrayBuffer(length, { maxByteLength: length + 100 })),
+      new Odd(length),
+      Buffer.alloc(length),
+      mapping.view(1, length),
+      new Uint8Array(wasm.buffer, 8, length),
+    ];
+    for (const memory of memories) {
+      memory.set(content);
+      queue.push(memory);
+      // Of the queue by now, whatever becomes of the array.
+      memory.fill(0);
+      pushed.push(content);
+    }
+  }
+  for (const content of pushed) assert.deepEqual(queue.pop(), content);
+  assert.equal(queue.pop(), undefined);
 });
 
 test("a codec of one's own, and what happens when it throws", () => {

@@ -45,7 +45,7 @@ const VERIFY = "lib/queue/verify.ts";
 
 const WRITE_CELL = "if (!hf_cell_write(&pair->cells[next & 1], count, next, salt, values)) return HF_E_INVAL;";
 const WRITE_RECORDS = "const result = this.#hf.hf_records_write(region.address + offset, this.#outbox.address + start, bytes, salt, position);";
-const COPY_RECORD = "front[0] = hf_record_copy(target, (const unsigned char *)given, front[1], own->record_salt, position);";
+const COPY_RECORD = "uint32_t front[2] = {enclose(target, payload, payload_bytes, sequence, own->record_salt, position), (uint32_t)bytes};";
 const GET_RECORD = "double total = hf_record_get(to + done, bytes - done, from + done, bytes - done, seed, place + done);";
 const KNOWN_END = "else if (values[HF_POSITION] - values[HF_OFFSET] == own->base) end = own->end;";
 
@@ -240,8 +240,8 @@ export const mutations: readonly Mutation[] = [
     tests: ["c queue_test"],
   },
   {
-    name: "the padding of a record is whatever was there",
-    edits: [{ file: QUEUE_CALLS, find: "if (rest != 0) record->payload", put: "if (rest > 8) record->payload" }],
+    name: "the end of a payload is left out",
+    edits: [{ file: QUEUE_CALLS, find: "for (size_t i = 0; i < rest; i++) last", put: "for (size_t i = 0; i + 1 < rest; i++) last" }],
     tests: ["c queue_test"],
   },
   {
