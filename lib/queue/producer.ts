@@ -70,7 +70,8 @@ export class Producer {
    * as far as was seen what consumers have removed. Every other goes to {@linkcode Producer.append}.
    */
   appendOne(prepared: Prepared): boolean {
-    const result = this.#appendPlain(prepared);
+    const length = typeof prepared === "string" ? 0 : byteLengthOf(prepared);
+    const result = length > this.#copied ? this.#appendFrom(prepared as Uint8Array, length) : this.#appendCopy(prepared, length);
     if (result === 1) return true;
     if (result === BUSY) {
       this.#outbox.reset();
@@ -82,20 +83,15 @@ export class Producer {
     return true;
   }
 
-  /** The native call of {@linkcode Producer.appendOne}: from where the payload lies, unless it is dear to tell C where that is. */
-  #appendPlain(prepared: Prepared): number {
+  /** By way of memory whose address is known: text, and what is short where it is dear to tell C where an array is. */
+  #appendCopy(prepared: Prepared, length: number): number {
     const outbox = this.#outbox;
     outbox.reset();
-    let length: number;
-    if (typeof prepared === "string") length = outbox.placeText(prepared);
-    else {
-      length = byteLengthOf(prepared);
-      if (length > this.#copied) return this.#appendFrom(prepared, length);
-      outbox.placeBytes(prepared, length);
-    }
-    return this.#hf.hf_append(this.#side, outbox.payloadAddress, length);
+    const bytes = typeof prepared === "string" ? outbox.placeText(prepared) : outbox.placeBytes(prepared, length);
+    return this.#hf.hf_append(this.#side, outbox.payloadAddress, bytes);
   }
 
+  /** From where the payload lies. */
   #appendFrom(payload: Uint8Array, length: number): number {
     // For what is too long, the other way has the words.
     if (length > MOST_BYTES) return BUSY;
