@@ -145,7 +145,7 @@ function outcome(text: string, met: boolean | undefined, smoke: boolean): string
 }
 
 /** Three digits that say something. */
-function number(value: number): string {
+export function number(value: number): string {
   if (value >= 100) return Math.round(value).toLocaleString("en-US");
   return value.toFixed(value >= 10 ? 1 : 2);
 }

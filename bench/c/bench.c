@@ -4,7 +4,7 @@
  *   holdfast-bench WORKLOAD FOLDER PAYLOAD BACKLOG FILE
  *
  * PAYLOAD is in hexadecimal; FILE is the large file, if the workload has one. Prints `ready`; then each line on stdin is a number of operations to do, answered by the
- * nanoseconds that they took. Ends at the end of stdin. Every result is checked; a wrong one ends the program with code 1.
+ * nanoseconds that they took (`wake-hear`: by the p50, p99 and p99.9 of them). Ends at the end of stdin. Every result is checked; a wrong one ends the program with code 1.
  */
 #include "../../csrc/holdfast.h"
 
@@ -278,10 +278,11 @@ static void push_slowly(uint32_t length) {
 
 static void push(const unsigned char *payload, uint32_t length) {
   NEED(record_bytes(length) <= STAGE_BYTES);
+  double result = hf_append(address_of(producer_side), address_of(payload), length);
+  if (result == 1) return;
+  NEED(result == HF_E_BUSY);
   memcpy(outbox + RECORD_PAYLOAD, payload, length);
-  double result = hf_append(address_of(producer_side), address_of(outbox + RECORD_PAYLOAD), length);
-  if (result == HF_E_BUSY) push_slowly(length);
-  else NEED(result == 1);
+  push_slowly(length);
 }
 
 /* Moves the cursor over the end of its segment. */
@@ -622,6 +623,62 @@ static uint64_t append(uint64_t count, uint64_t batch) {
 
 static uint64_t run_append_batch(uint64_t count) { return append(count, BATCH_COUNT); }
 
+/* ---- a wake: the least that there is, one futex(2) between two processes --------------------------------------------- */
+
+enum { TIMES = 1024, WAKE_FILE_BYTES = 16384 };
+
+struct bell {
+  uint32_t count; /* of wakes in this round */
+  uint32_t reserved[31];
+  uint64_t times[TIMES]; /* when each was sent */
+};
+_Static_assert(sizeof(struct bell) <= WAKE_FILE_BYTES, "bell");
+
+static struct bell *bell;
+/* p99 and p99.9, behind the p50 that a round of `wake-hear` is answered with. */
+static uint64_t quantiles[2];
+
+static void open_bell(const char *folder) { bell = (struct bell *)(void *)map_file(folder, WAKE_FILE_BYTES); }
+
+/* `backlog` wakes a second. */
+static uint64_t run_wake_pace(uint64_t count) {
+  uint64_t start = now_ns(), gap = UINT64_C(1000000000) / backlog;
+  for (uint64_t i = 1; i <= count; i++) {
+    while (now_ns() < start + i * gap) {}
+    bell->times[i % TIMES] = now_ns();
+    __atomic_store_n(&bell->count, (uint32_t)i, __ATOMIC_SEQ_CST);
+    NEED(hf_wake32(address_of(&bell->count), 1) >= 0);
+  }
+  return now_ns() - start;
+}
+
+static int by_size(const void *a, const void *b) {
+  uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+  return (x > y) - (x < y);
+}
+
+/* Nanoseconds from when each wake was sent; of those that came while it was still up, the last. */
+static uint64_t run_wake_hear(uint64_t count) {
+  uint64_t *taken = malloc(count * sizeof *taken), kept = 0;
+  NEED(taken != NULL);
+  for (uint32_t seen = 0; seen < count;) {
+    uint32_t now = __atomic_load_n(&bell->count, __ATOMIC_SEQ_CST);
+    if (now == seen || now > count) {
+      (void)hf_wait32(address_of(&bell->count), now, 1000); /* or it has changed by now */
+      continue;
+    }
+    taken[kept++] = now_ns() - bell->times[now % TIMES];
+    seen = now;
+  }
+  __atomic_store_n(&bell->count, 0, __ATOMIC_SEQ_CST);
+  qsort(taken, kept, sizeof *taken, by_size);
+  quantiles[0] = taken[(kept - 1) * 99 / 100];
+  quantiles[1] = taken[(kept - 1) * 999 / 1000];
+  uint64_t median = taken[(kept - 1) / 2];
+  free(taken);
+  return median;
+}
+
 /* ---- main ---------------------------------------------------------------------------------------------------------- */
 
 static const struct workload {
@@ -638,6 +695,7 @@ static const struct workload {
     {"queue-pop", open_queue, run_pop},
     {"queue-push-each", open_written, run_write_each},
     {"queue-push-batch", open_appended, run_append_batch},
+    {"wake-pace", open_bell, run_wake_pace},      {"wake-hear", open_bell, run_wake_hear},
     {"pread-into-64", open_small, run_read_small},
     {"pread-into-64-call", open_small, run_read_small_call},
     {"pwrite-64", open_small, run_write_small},
@@ -675,7 +733,9 @@ int main(int argc, char **argv) {
   while (fgets(line, sizeof line, stdin) != NULL) {
     uint64_t count = strtoull(line, NULL, 10);
     NEED(count > 0);
-    NEED(printf("%" PRIu64 "\n", workload->run(count)) > 0 && fflush(stdout) == 0);
+    NEED(printf("%" PRIu64, workload->run(count)) > 0);
+    if (quantiles[0] > 0) NEED(printf(" %" PRIu64 " %" PRIu64, quantiles[0], quantiles[1]) > 0);
+    NEED(puts("") >= 0 && fflush(stdout) == 0);
   }
   return 0;
 }
