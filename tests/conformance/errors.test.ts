@@ -172,9 +172,12 @@ test("a file of a newer version", () => {
 });
 
 test("a damaged file", () => {
-  for (const offset of [9, 12, 16, 20, 24, 39, 40, 119, 120, 124, 127]) {
-    const path = damaged({ [offset]: [offset === 9 ? 0 : 0xa5] });
-    if (offset === 9) continue; // that byte is zero anyway: the next test has all of them
+  for (const offset of [12, 16, 20, 24, 39, 40, 119, 120, 124, 127]) {
+    const path = damaged({});
+    const bytes = fs.readFileSync(path);
+    // Another byte than it was, whatever it was: some are random.
+    bytes[offset] = (bytes[offset] as number) ^ 0xa5;
+    fs.writeFileSync(path, bytes);
     untouched(path, () => refuses(counters, path, mapError("ERR_CORRUPT", /damaged/)));
   }
 });
