@@ -12,8 +12,8 @@ import { parseArgs } from "node:util";
 import { peerFacts, runtimeTitles } from "./compare/workloads.ts";
 import type { Report as CompareReport, Result as Compared } from "./compare/report.ts";
 import { pipelines, type Report as PipelineReport, WAKE_GOALS } from "./pipelines.ts";
-import { number, type Report } from "./report.ts";
-import { type Goal, type Runtime, runtimes, type Subject, subjectTitles, workloads } from "./workloads.ts";
+import { judge, number, type Report } from "./report.ts";
+import { type Runtime, runtimes, type Subject, subjectTitles, workloads } from "./workloads.ts";
 
 const help = `Usage: npm run bench:goals -- [options]
 
@@ -25,7 +25,7 @@ Runs npm run bench, bench:queue and bench:compare, in some twenty minutes, and p
 `;
 
 /** Where the figures of a run are, by what made them. */
-export const files = { own: "own.json", queue: "queue.json", compare: "compare.json" } as const;
+const files = { own: "own.json", queue: "queue.json", compare: "compare.json" } as const;
 
 export interface Figures {
   readonly own: Report;
@@ -99,10 +99,10 @@ function runtimeOfSubject(subject: Subject): Runtime {
 function ownRows({ own, compare }: Figures): Row[] {
   return workloads.flatMap(({ name, title, goals = {} }) =>
     Object.entries(goals).map(([subject, goal]) => {
-      const find = (workload: string, who: string) => own.results.find((one) => one.workload === workload && one.subject === who);
-      const result = find(name, subject);
-      const c = find(name, "c");
-      const { text, met } = reached(goal, name, subject as Subject, find);
+      const find = (who: string) => own.results.find((one) => one.workload === name && one.subject === who);
+      const result = find(subject);
+      const c = find("c");
+      const { text, met } = judge(goal, { workload: name, subject: subject as Subject }, own.results);
       const question = questions[name];
       return {
         what: title,
@@ -116,19 +116,6 @@ function ownRows({ own, compare }: Figures): Row[] {
       };
     })
   );
-}
-
-type Find = (workload: string, who: string) => Report["results"][number] | undefined;
-
-/** By the medians. */
-function reached(goal: Goal, name: string, subject: Subject, find: Find): { text: string; met: boolean | undefined } {
-  const median = find(name, subject)?.median ?? NaN;
-  const judge = (text: string, limit: number | undefined) => ({ text, met: limit === undefined || Number.isNaN(limit) ? undefined : median <= limit });
-  if ("ns" in goal) return judge(`≤ ${goal.ns} ns`, goal.ns);
-  const { ratio, to, beside } = goal;
-  if (beside !== undefined) return judge(`≤ ${ratio}× ${subjectTitles[`${subject}-${beside}` as Subject]}`, ratio * (find(name, `${subject}-${beside}`)?.median ?? NaN));
-  if (to === undefined) return judge(`≤ ${ratio}× C`, ratio * (find(name, "c")?.median ?? NaN));
-  return judge(`≤ ${ratio}× ${workloads.find((one) => one.name === to)?.title ?? to}`, ratio * (find(to, subject)?.median ?? NaN));
 }
 
 /** What pipelines.ts has goals for. */

@@ -115,7 +115,7 @@ export function format({ date, smoke, machine, results }: Report): string {
       number(median),
       number(max),
       number(ratio),
-      goal === undefined ? "" : verdict(goal, result, results, smoke),
+      goal === undefined ? "" : verdict(judge(goal, result, results), smoke),
     ]);
     last = workload;
   }
@@ -124,23 +124,27 @@ export function format({ date, smoke, machine, results }: Report): string {
   return [...facts, table.toString(), note].join("\n");
 }
 
-/** A goal, and whether the fastest round reached it; where another way is beside it, whether the median of the rounds' ratios did. */
-function verdict(goal: Goal, { workload, subject, rounds, min, ratio }: Result, results: readonly Result[], smoke: boolean): string {
-  if ("ns" in goal) return outcome(`≤ ${goal.ns}`, min <= goal.ns, smoke);
-  if (goal.beside !== undefined) {
-    const name = `${subject}-${goal.beside}`;
-    const theirs = results.find((result) => result.workload === workload && result.subject === name)?.rounds ?? [];
-    const ratios = summarize(workload, subject, 0, rounds.map((time, i) => time / (theirs[i] ?? NaN)), [1]);
-    return outcome(`${number(ratios.median)} ${subjectTitles[name as Subject]}, ≤ ${goal.ratio}`, ratios.median <= goal.ratio, smoke);
+/** A goal in words, and whether the median reached it: that of the rounds, or of their ratios where another way is beside it. Undefined where it can't be said. */
+export function judge(goal: Goal, { workload, subject }: Pick<Result, "workload" | "subject">, results: readonly Result[]): { text: string; met: boolean | undefined } {
+  const find = (name: string, who: string): Result | undefined => results.find((one) => one.workload === name && one.subject === who);
+  const own = find(workload, subject);
+  const against = (text: string, limit: number | undefined) => ({ text, met: own === undefined || limit === undefined ? undefined : own.median <= limit });
+  if ("ns" in goal) return against(`≤ ${goal.ns} ns`, goal.ns);
+  const { ratio, to, beside } = goal;
+  if (beside !== undefined) {
+    const other = `${subject}-${beside}` as Subject;
+    const theirs = find(workload, other);
+    const text = `≤ ${ratio}× ${subjectTitles[other]}`;
+    if (own === undefined || theirs === undefined) return { text, met: undefined };
+    const { median } = summarize(workload, subject, 0, own.rounds.map((time, i) => time / (theirs.rounds[i] ?? NaN)), [1]);
+    return { text: `${text}, round by round ${number(median)}`, met: median <= ratio };
   }
-  if (goal.to === undefined) return outcome(`≤ ${goal.ratio} C`, ratio <= goal.ratio, smoke);
-  const other = results.find((result) => result.workload === goal.to && result.subject === subject);
-  const title = workloads.find(({ name }) => name === goal.to)?.title ?? goal.to;
-  return outcome(`≤ ${goal.ratio} ${title}`, other === undefined ? undefined : min <= goal.ratio * other.min, smoke);
+  const other = to === undefined ? find(workload, "c") : find(to, subject);
+  const name = to === undefined ? "C" : (workloads.find((one) => one.name === to)?.title ?? to);
+  return against(`≤ ${ratio}× ${name}`, other && ratio * other.median);
 }
 
-/** `met` is undefined where it can't be said. */
-function outcome(text: string, met: boolean | undefined, smoke: boolean): string {
+function verdict({ text, met }: { text: string; met: boolean | undefined }, smoke: boolean): string {
   return smoke || met === undefined ? text : `${text}: ${met ? "met" : "missed"}`;
 }
 
